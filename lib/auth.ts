@@ -1,0 +1,49 @@
+import { type FastifyRequest } from 'fastify'
+import { Forbidden, Unauthorized, callInjected } from './errors.js'
+import { type Credentials, type ResolvedOptions } from './options.js'
+
+/** Who calls, once `identify` has let them in. */
+export interface Caller {
+  credentials: Credentials
+  user: object
+}
+
+/** The request decorator that holds the `Caller`: a symbol, so that it meets no name of the host's. */
+export const kCaller = Symbol('fastify-import-file-data.caller')
+
+type Functions = Pick<ResolvedOptions, 'lookupUser' | 'hasPermission'>
+
+/**
+ * The two steps of authentication and authorization for `@fastify/auth`, to be run in this order (relation `and`). Both are
+ * async functions that throw: `@fastify/auth` takes anything that is returned, false included, for a yes.
+ */
+export function createAuthFunctions ({ lookupUser, hasPermission }: Functions) {
+  /** Finds out who calls. Throws `Unauthorized`, or what `callInjected` makes of a look-up that fails. */
+  async function identify (request: FastifyRequest): Promise<void> {
+    const credentials = readCredentials(request)
+    if (credentials === undefined) throw new Unauthorized()
+    const user = await callInjected(() => lookupUser(credentials, request))
+    if (typeof user !== 'object' || user === null || Array.isArray(user)) throw new Unauthorized()
+    request.setDecorator<Caller>(kCaller, { credentials, user })
+  }
+
+  /** Finds out whether the caller may. Throws `Forbidden`, or what `callInjected` makes of a check that fails. */
+  async function authorize (request: FastifyRequest): Promise<void> {
+    const { user } = request.getDecorator<Caller>(kCaller)
+    const allowed = await callInjected(() => hasPermission(user, 'run-import', request))
+    if (allowed !== true) throw new Forbidden()
+  }
+
+  return [identify, authorize]
+}
+
+function readCredentials ({ headers }: FastifyRequest): Credentials | undefined {
+  const userId = readHeader(headers['x-user-id'])
+  const authToken = readHeader(headers['x-auth-token'])
+  return userId !== undefined && authToken !== undefined ? { userId, authToken } : undefined
+}
+
+// Node.js joins a header that was sent twice by a comma and a space (RFC 9110, 5.3): which of the two is meant, nobody can tell.
+function readHeader (value: string | string[] | undefined): string | undefined {
+  return typeof value === 'string' && value.trim() !== '' && !value.includes(', ') ? value : undefined
+}

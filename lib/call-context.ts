@@ -1,0 +1,35 @@
+import { type FastifyBaseLogger, type FastifyReply } from 'fastify'
+import { type StoreContext } from './store.js'
+
+/** What the store is told of one call. */
+export class CallContext implements StoreContext {
+  readonly log: FastifyBaseLogger
+  readonly #reply: FastifyReply
+  #controller: AbortController | undefined
+
+  constructor (reply: FastifyReply) {
+    this.log = reply.log
+    this.#reply = reply
+  }
+
+  /** Whether the caller has left before the reply was out. */
+  get callerIsGone (): boolean {
+    return isBrokenOff(this.#reply)
+  }
+
+  /** See {@link StoreContext.signal}. Made when a store asks for it: for each call anew it would halve the rate of polls. */
+  get signal (): AbortSignal {
+    if (this.#controller === undefined) {
+      const controller = this.#controller = new AbortController()
+      const abortIfGone = () => { if (this.callerIsGone) controller.abort() }
+      abortIfGone()
+      this.#reply.raw.once('close', abortIfGone)
+    }
+    return this.#controller.signal
+  }
+}
+
+/** Whether the connection ended before the reply was out. */
+export function isBrokenOff ({ raw }: FastifyReply): boolean {
+  return raw.destroyed && !raw.writableFinished
+}

@@ -1,0 +1,37 @@
+import { type FastifyReply, type FastifyRequest } from 'fastify'
+import { isBrokenOff } from './call-context.js'
+import { RETRY_AFTER_SECONDS, toPublicError } from './errors.js'
+
+const CREDENTIAL_HEADERS = ['X-User-Id', 'X-Auth-Token']
+
+/**
+ * An `onSend` hook: every reply is for this caller alone (RFC 9111, 5.2.2.7), and is never taken for anything but JSON.
+ * The last of the `onSend` hooks to run, so it adds to what the host's have put into `Vary`.
+ */
+export function markAsPrivate (_request: FastifyRequest, reply: FastifyReply, _payload: unknown, done: () => void): void {
+  reply.header('Cache-Control', 'private, no-cache')
+  reply.header('X-Content-Type-Options', 'nosniff')
+  reply.header('Vary', withCredentialHeaders(reply.getHeader('Vary')))
+  done()
+}
+
+function withCredentialHeaders (vary: unknown): string {
+  if (vary === undefined) return CREDENTIAL_HEADERS.join(', ')
+  if (vary === '*') return vary
+  const fields = String(vary).split(/\s*,\s*/)
+  const missing = CREDENTIAL_HEADERS.filter(name => !fields.some(field => field.toLowerCase() === name.toLowerCase()))
+  return [...fields, ...missing].join(', ')
+}
+
+/**
+ * The error handler of the route: whatever was thrown, the reply is in the contract's envelope, and what the caller may not
+ * know is in the log. It gets the errors of the host's own hooks on this route, too.
+ */
+export function answerErrors (error: unknown, _request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const { statusCode, body } = toPublicError(error, reply.getHeader('Retry-After'))
+  if (isBrokenOff(reply)) reply.log.info('The caller left before the reply')
+  else if (statusCode >= 500) reply.log.error({ err: error }, body.error)
+  else reply.log.info(body.error)
+  if (statusCode === 503 && !reply.hasHeader('Retry-After')) reply.header('Retry-After', String(RETRY_AFTER_SECONDS))
+  return reply.code(statusCode).send(body)
+}

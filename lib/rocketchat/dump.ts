@@ -1,0 +1,68 @@
+import { type ImportFileDataOptions } from '../options.js'
+import {
+  type OperationDocument,
+  type PermissionDocument,
+  type StagedData,
+  type StagedDocument,
+  type UserDocument,
+  dataOf,
+  rolesMeet,
+  toOperation
+} from './documents.js'
+import { hashLoginToken } from './login-token.js'
+
+/** How many documents are looked through in one go. */
+const BATCH_SIZE = 1000
+
+/** Rocket.Chat's documents by collection, such as `mongoexport` writes them and `EJSON.parse` reads them. */
+export interface RocketChatDocuments {
+  rocketchat_import: readonly OperationDocument[]
+  rocketchat_import_data: readonly StagedDocument[]
+  users: readonly UserDocument[]
+  rocketchat_permissions: readonly PermissionDocument[]
+}
+
+/** What is injected for data in Rocket.Chat's layout: to be spread into the plugin's options. */
+export type RocketChatOptions = Pick<ImportFileDataOptions<UserDocument>, 'lookupUser' | 'hasPermission' | 'store'>
+
+/**
+ * Rocket.Chat's documents, held in memory, as what the plugin wants injected. They are read anew for each call, so a host may
+ * change the arrays at any time; they are never written to.
+ */
+export function rocketChatDump (documents: RocketChatDocuments): RocketChatOptions {
+  function * staged (dataType: string): Generator<StagedData[]> {
+    const all = documents.rocketchat_import_data
+    for (let from = 0; from < all.length; from += BATCH_SIZE) {
+      yield all.slice(from, from + BATCH_SIZE).filter(document => document.dataType === dataType).map(dataOf)
+    }
+  }
+
+  return {
+    lookupUser ({ userId, authToken }) {
+      const hashedToken = hashLoginToken(authToken)
+      return documents.users.find(user => user._id === userId && user.active !== false &&
+        user.services?.resume?.loginTokens?.some(token => token.hashedToken === hashedToken))
+    },
+    hasPermission: (user, permission) =>
+      rolesMeet(user, documents.rocketchat_permissions.find(document => document._id === permission)),
+    store: {
+      async latestOperation () {
+        const newest = documents.rocketchat_import.reduce<OperationDocument | undefined>(newer, undefined)
+        return newest ? toOperation(newest) : null
+      },
+      users: () => staged('user'),
+      channels: () => staged('channel'),
+      contacts: () => staged('contact'),
+      countMessages: async () => documents.rocketchat_import_data.filter(({ dataType }) => dataType === 'message').length
+    }
+  }
+}
+
+function newer (newest: OperationDocument | undefined, document: OperationDocument): OperationDocument {
+  return newest === undefined || timeOf(document) > timeOf(newest) ? document : newest
+}
+
+// A document without a date sorts behind all that have one, as in MongoDB.
+function timeOf ({ ts }: OperationDocument): number {
+  return ts instanceof Date ? ts.getTime() : -Infinity
+}

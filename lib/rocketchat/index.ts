@@ -1,0 +1,2 @@
+export { rocketChatDump, type RocketChatDocuments, type RocketChatOptions } from './dump.js'
+export { hashLoginToken } from './login-token.js'
