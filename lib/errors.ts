@@ -21,6 +21,13 @@ export const InvalidStoreAnswer = createError<[method: string, expected: string]
   TypeError
 )
 
+/** A database did not answer in time. Argument: how long that is, in milliseconds. */
+export const ReadTimeout = createError<[maxTimeMS: number]>(
+  'FST_IMPORT_FILE_DATA_READ_TIMEOUT',
+  'The database did not answer within maxTimeMS (%d ms)',
+  503
+)
+
 /** Another import has taken the place of the one whose selection was being sent; the reply is broken off. */
 export const ImportReplaced = createError(
   'FST_IMPORT_FILE_DATA_IMPORT_REPLACED',

@@ -4,7 +4,7 @@ import fp from 'fastify-plugin'
 import { type ImportFileDataOptions, resolveOptions } from './options.js'
 import { addRoute } from './route.js'
 
-export { rocketChatImporters, type Credentials, type ImportFileDataOptions } from './options.js'
+export { rocketChatImporters, type Credentials, type ImportFileDataOptions, type Prepare, type PrepareContext } from './options.js'
 export { importStatuses, type ImportStatus } from './operation.js'
 export {
   type Batches,

@@ -1,6 +1,6 @@
-import { type FastifyRequest } from 'fastify'
-import { InvalidOption } from './errors.js'
-import { type ImportDataStore } from './store.js'
+import { type FastifyBaseLogger, type FastifyRequest } from 'fastify'
+import { demand, isFunction, isObject, isOptional, isPositiveInteger, isString } from './option-checks.js'
+import { type ImportDataStore, type ImportOperation } from './store.js'
 
 /** Who says to be calling: the two headers, as they came. */
 export interface Credentials {
@@ -8,6 +8,23 @@ export interface Credentials {
   userId: string
   /** Header `X-Auth-Token`: a secret, to be compared as a hash only and never to be logged. */
   authToken: string
+}
+
+/**
+ * Prepares an operation whose file is loaded: reads the file and stages its records, and moves the operation's status on. Called
+ * once for an operation, in the background, while callers are told to wait; when it fails they are told so, until the operation
+ * changes. With several instances of the server each may call it, so it is to be idempotent, or to take a lock.
+ */
+export type Prepare = (operation: ImportOperation, context: PrepareContext) => Promise<void>
+
+/** What `prepare` is told beside the operation. */
+export interface PrepareContext {
+  /** Those of the caller who came first. */
+  readonly credentials: Credentials
+  /** Aborted when the server closes, which then waits for `prepare` to end. */
+  readonly signal: AbortSignal
+  /** The logger of the first caller's request. */
+  readonly log: FastifyBaseLogger
 }
 
 /**
@@ -31,6 +48,22 @@ export interface ImportFileDataOptions<User extends object = object> {
    * @default Rocket.Chat's own: see {@link rocketChatImporters}
    */
   importers?: Record<string, string>
+  /**
+   * Prepares an operation whose file is loaded, but not read.
+   * @default none: the reply to such an operation is the selection of what is staged
+   */
+  prepare?: Prepare
+  /**
+   * Milliseconds without a change of the operation after which a waiting reply says that it is stalled.
+   * @default 600000
+   */
+  stalledAfter?: number
+  /**
+   * Milliseconds that a caller may leave what is sent unread before the connection is dropped; a caller who reads slowly is not
+   * dropped, and neither is one who waits for the store.
+   * @default 60000
+   */
+  writeTimeout?: number
 }
 
 /** The options as the plugin works with them: checked, and with every default in place. */
@@ -39,6 +72,9 @@ export interface ResolvedOptions {
   hasPermission: ImportFileDataOptions['hasPermission']
   store: ImportDataStore
   importers: ReadonlyMap<string, string>
+  prepare: Prepare | undefined
+  stalledAfter: number
+  writeTimeout: number
 }
 
 /** The importers that are built into Rocket.Chat (contract.md, step 4): the display name of each by its key. */
@@ -59,7 +95,8 @@ export const rocketChatImporters: Readonly<Record<string, string>> = Object.free
  * @throws InvalidOption, which names the first option that is missing or of the wrong kind
  */
 export function resolveOptions (options: ImportFileDataOptions): ResolvedOptions {
-  const { lookupUser, hasPermission, store, importers = rocketChatImporters } = options
+  const { lookupUser, hasPermission, store, importers = rocketChatImporters, prepare } = options
+  const { stalledAfter = 600_000, writeTimeout = 60_000 } = options
   demand('lookupUser', lookupUser, isFunction, 'a function')
   demand('hasPermission', hasPermission, isFunction, 'a function')
   demand('store', store, isObject, 'an object')
@@ -69,34 +106,8 @@ export function resolveOptions (options: ImportFileDataOptions): ResolvedOptions
   demand('store.contacts', store.contacts, isOptional(isFunction), 'a function, or left out')
   demand('importers', importers, isObject, 'an object of display names by importer key')
   for (const [key, name] of Object.entries(importers)) demand(`importers.${key}`, name, isString, 'a string')
-  return { lookupUser, hasPermission, store, importers: new Map(Object.entries(importers)) }
-}
-
-function demand (option: string, value: unknown, isRight: (value: unknown) => boolean, expected: string): void {
-  if (!isRight(value)) throw new InvalidOption(option, expected, describe(value))
-}
-
-function isFunction (value: unknown): boolean {
-  return typeof value === 'function'
-}
-
-function isString (value: unknown): boolean {
-  return typeof value === 'string'
-}
-
-function isObject (value: unknown): boolean {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-function isOptional (isRight: (value: unknown) => boolean): (value: unknown) => boolean {
-  return value => value === undefined || isRight(value)
-}
-
-// The value itself is left out where it might be a secret or large.
-function describe (value: unknown): string {
-  if (value === undefined) return 'missing'
-  if (value === null) return 'null'
-  if (Array.isArray(value)) return 'an array'
-  if (typeof value === 'number' || typeof value === 'boolean') return String(value)
-  return `${typeof value === 'object' ? 'an' : 'a'} ${typeof value}`
+  demand('prepare', prepare, isOptional(isFunction), 'a function, or left out')
+  demand('stalledAfter', stalledAfter, isPositiveInteger, 'a number of milliseconds above 0')
+  demand('writeTimeout', writeTimeout, isPositiveInteger, 'a number of milliseconds above 0')
+  return { lookupUser, hasPermission, store, importers: new Map(Object.entries(importers)), prepare, stalledAfter, writeTimeout }
 }

@@ -1,4 +1,5 @@
 import { type ImportStatus } from '../operation.js'
+import { type ImportFileDataOptions } from '../options.js'
 import { type ImportCount, type ImportOperation, type StagedChannel, type StagedContact, type StagedUser } from '../store.js'
 
 // The shapes are those that Rocket.Chat writes (contract.md, "Documents"), down to the fields that the reply needs. What is
@@ -47,6 +48,9 @@ export interface StagedData extends StagedUser, StagedChannel, StagedContact {}
 export function dataOf ({ data }: StagedDocument): StagedData {
   return data ?? { importIds: [], t: '' }
 }
+
+/** What is injected for data in Rocket.Chat's layout: to be spread into the plugin's options. */
+export type RocketChatOptions = Pick<ImportFileDataOptions<UserDocument>, 'lookupUser' | 'hasPermission' | 'store'>
 
 /** The operation that a document of `rocketchat_import` is. One without a true `valid` is invalid there, and so here. */
 export function toOperation (document: OperationDocument): ImportOperation {

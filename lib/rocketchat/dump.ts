@@ -1,7 +1,7 @@
-import { type ImportFileDataOptions } from '../options.js'
 import {
   type OperationDocument,
   type PermissionDocument,
+  type RocketChatOptions,
   type StagedData,
   type StagedDocument,
   type UserDocument,
@@ -21,9 +21,6 @@ export interface RocketChatDocuments {
   users: readonly UserDocument[]
   rocketchat_permissions: readonly PermissionDocument[]
 }
-
-/** What is injected for data in Rocket.Chat's layout: to be spread into the plugin's options. */
-export type RocketChatOptions = Pick<ImportFileDataOptions<UserDocument>, 'lookupUser' | 'hasPermission' | 'store'>
 
 /**
  * Rocket.Chat's documents, held in memory, as what the plugin wants injected. They are read anew for each call, so a host may

@@ -1,2 +1,4 @@
-export { rocketChatDump, type RocketChatDocuments, type RocketChatOptions } from './dump.js'
+export { rocketChatDatabase, type DatabaseLike, type RocketChatDatabaseOptions } from './database.js'
+export { type RocketChatOptions } from './documents.js'
+export { rocketChatDump, type RocketChatDocuments } from './dump.js'
 export { hashLoginToken } from './login-token.js'

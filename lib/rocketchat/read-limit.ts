@@ -1,0 +1,31 @@
+import { ReadTimeout } from '../errors.js'
+
+/**
+ * Ends a read of the database when the caller is gone, or when it takes longer than it may. The server has a limit of its
+ * own (`maxTimeMS`), which does not help where the network or the server itself stands still.
+ */
+export class ReadLimit {
+  /** To be handed to the driver, so that it gives up, too. */
+  readonly signal: AbortSignal
+  readonly #maxTimeMS: number
+  readonly #deadline = new AbortController()
+
+  constructor (maxTimeMS: number, caller?: AbortSignal) {
+    this.#maxTimeMS = maxTimeMS
+    this.signal = caller === undefined ? this.#deadline.signal : AbortSignal.any([caller, this.#deadline.signal])
+  }
+
+  /** What the read gives. Rejects with ReadTimeout, or with the caller's reason, without waiting for it any longer. */
+  wait<T> (read: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const { signal } = this
+      const timer = setTimeout(() => this.#deadline.abort(new ReadTimeout(this.#maxTimeMS)), this.#maxTimeMS)
+      const giveUp = () => reject(signal.reason)
+      signal.addEventListener('abort', giveUp)
+      read.then(resolve, reject).finally(() => {
+        clearTimeout(timer)
+        signal.removeEventListener('abort', giveUp)
+      })
+    })
+  }
+}
