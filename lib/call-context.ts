@@ -1,3 +1,4 @@
+import { type Writable } from 'node:stream'
 import { type FastifyBaseLogger, type FastifyReply } from 'fastify'
 import { type StoreContext } from './store.js'
 
@@ -31,5 +32,7 @@ export class CallContext implements StoreContext {
 
 /** Whether the connection ended before the reply was out. */
 export function isBrokenOff ({ raw }: FastifyReply): boolean {
-  return raw.destroyed && !raw.writableFinished
+  // The reply of HTTP/2, which is in none of the types unless the host says so, knows of its end by its stream.
+  const { destroyed } = 'stream' in raw ? raw.stream as Writable : raw
+  return destroyed && !raw.writableFinished
 }

@@ -6,7 +6,7 @@ type Meaning = 'waiting' | 'settled' | 'staged' | 'loaded' | 'failed'
 /**
  * What each status of an import operation means for the reply (contract.md, "What it does, step by step", 5):
  * `waiting`, while it is valid; `settled`, the selection, which cannot change any more; `staged`, the selection of whatever
- * is staged by now; `loaded`, the same, or `prepare` when there is a file; `failed`, an error.
+ * is staged by now; `loaded`, a file that waits for `prepare`, or else the same; `failed`, an error.
  */
 const MEANINGS = {
   importer_new: 'staged',
@@ -42,10 +42,13 @@ export function isImportStatus (status: unknown): status is ImportStatus {
   return typeof status === 'string' && Object.hasOwn(MEANINGS, status)
 }
 
-/** What the reply to an operation is to be: word that it is being prepared, or the selection under its importer's name. */
-export type Outcome =
-  | { kind: 'waiting', operation: ImportOperation }
-  | { kind: 'selection', operation: ImportOperation, name: string | undefined }
+/** What an operation means for the reply. */
+export interface Outcome {
+  operation: ImportOperation
+  /** The importer's display name. */
+  name: string | undefined
+  meaning: Exclude<Meaning, 'failed'>
+}
 
 /**
  * What an operation means for the reply.
@@ -57,11 +60,22 @@ export type Outcome =
 export function outcomeOf (operation: ImportOperation | null | undefined, importers: ReadonlyMap<string, string>): Outcome {
   if (operation === null || operation === undefined) throw new OperationNotFound()
   const name = importerName(operation.importerKey, importers)
-  const meaning: Meaning = isImportStatus(operation.status) ? MEANINGS[operation.status] : 'staged'
+  const meaning = meaningOf(operation)
   if (meaning === 'failed') throw new FileFormatInvalid()
-  if (meaning !== 'waiting') return { kind: 'selection', operation, name }
-  if (operation.valid === false) throw new OperationInvalid()
-  return { kind: 'waiting', operation }
+  if (meaning === 'waiting' && operation.valid === false) throw new OperationInvalid()
+  return { operation, name, meaning }
+}
+
+/** When an operation last changed: milliseconds since 1970, or undefined when it does not say. */
+export function changedAt ({ updatedAt }: ImportOperation): number | undefined {
+  const time = updatedAt instanceof Date ? updatedAt.getTime() : NaN
+  return Number.isNaN(time) ? undefined : time
+}
+
+function meaningOf ({ status, file }: ImportOperation): Meaning {
+  if (!isImportStatus(status)) return 'staged'
+  const meaning = MEANINGS[status]
+  return meaning === 'loaded' && !file ? 'staged' : meaning
 }
 
 function importerName (key: string | null | undefined, importers: ReadonlyMap<string, string>): string | undefined {

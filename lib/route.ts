@@ -1,15 +1,16 @@
 import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import fastJson from 'fast-json-stringify'
-import { createAuthFunctions, kCaller } from './auth.js'
+import { type Caller, createAuthFunctions, kCaller } from './auth.js'
 import { CallContext } from './call-context.js'
+import { entityTagOf, isKnown } from './conditional.js'
 import { callInjected } from './errors.js'
 import { isImportStatus, outcomeOf } from './operation.js'
 import { type ResolvedOptions } from './options.js'
+import { Preparation } from './preparation.js'
 import { answerErrors, markAsPrivate } from './reply-hooks.js'
-import { headersSchema, replySchemas, waitingSchema } from './schemas.js'
+import { headersSchema, replySchemas } from './schemas.js'
 import { sendSelection } from './selection-reply.js'
-
-const writeWaiting = fastJson(waitingSchema)
+import { isStalled, retryAfter, waitingReply } from './waiting.js'
 
 /**
  * Adds the route `GET /getImportFileData`, with its hooks and its error handler.
@@ -17,17 +18,29 @@ const writeWaiting = fastJson(waitingSchema)
  * @param instance an encapsulated instance of the plugin's own, which has `@fastify/auth`
  */
 export function addRoute (instance: FastifyInstance, options: ResolvedOptions): void {
-  const { store, importers } = options
+  const { store, importers, stalledAfter, writeTimeout } = options
+  const preparation = options.prepare && new Preparation(options.prepare)
   const reportedStatuses = new Set<unknown>()
 
-  async function handle (_request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const context = new CallContext(reply)
-    const operation = await callInjected(() => store.latestOperation(context))
-    const outcome = outcomeOf(operation, importers)
-    reportUnknownStatus(outcome.operation.status, context.log)
+    const latest = await callInjected(() => store.latestOperation(context))
+    const { operation, name, meaning } = outcomeOf(latest, importers)
+    reportUnknownStatus(operation.status, context.log)
+
+    const isPreparing = meaning === 'loaded' && preparation !== undefined
+    if (isPreparing) preparation.require(operation, request.getDecorator<Caller>(kCaller).credentials, context.log)
+    const isWaiting = isPreparing || meaning === 'waiting'
+    const stalled = isWaiting && isStalled(operation, stalledAfter)
+
+    const entityTag = isWaiting || meaning === 'settled' ? entityTagOf(operation, name, stalled) : undefined
+    if (entityTag !== undefined) reply.header('ETag', entityTag)
+    if (isWaiting) reply.header('Retry-After', String(retryAfter(operation)))
+    if (isKnown(entityTag, request.headers['if-none-match'])) return reply.code(304).send()
+
     reply.type('application/json; charset=utf-8')
-    if (outcome.kind === 'waiting') return reply.send(writeWaiting({ waiting: true, success: true }))
-    return sendSelection(reply, context, store, outcome.operation, outcome.name)
+    if (isWaiting) return reply.send(JSON.stringify(waitingReply(operation, stalled)))
+    return sendSelection(reply, context, store, operation, name, writeTimeout)
   }
 
   function reportUnknownStatus (status: unknown, log: FastifyBaseLogger): void {
@@ -38,6 +51,7 @@ export function addRoute (instance: FastifyInstance, options: ResolvedOptions): 
 
   instance.decorateRequest(kCaller, null)
   instance.addHook('onSend', markAsPrivate)
+  if (preparation) instance.addHook('onClose', () => preparation.close())
   instance.setErrorHandler(answerErrors)
   instance.route({
     method: 'GET',

@@ -3,7 +3,8 @@ import { type Static, Type } from 'typebox'
 /** The headers that say who calls. Any others are let through. */
 export const headersSchema = Type.Object({
   'X-User-Id': Type.String({ description: 'The id of the user who calls', examples: ['d26x6zSkaPSe5gCyy'] }),
-  'X-Auth-Token': Type.String({ description: 'A login token or personal access token of that user' })
+  'X-Auth-Token': Type.String({ description: 'A login token or personal access token of that user' }),
+  'If-None-Match': Type.Optional(Type.String({ description: 'The ETag of a reply that the caller has already' }))
 })
 
 /** One staged user, as a client shows it for selection. */
@@ -75,14 +76,36 @@ export const selectionSchema = Type.Object({
 /** See {@link selectionSchema}. */
 export type Selection = Static<typeof selectionSchema>
 
-/** The reply while the import is still being prepared. */
+const countOf = (description: string) => Type.Optional(Type.Integer({ minimum: 0, description }))
+
+/** The reply while the import is still being prepared: each member only where the operation says so. */
 export const waitingSchema = Type.Object({
   waiting: Type.Literal(true),
+  step: Type.String({ description: 'The status of the operation: what is being done' }),
+  reading: Type.Optional(Type.String({ description: 'What is being read at the moment' })),
+  count: Type.Optional(Type.Object({
+    total: countOf('Records in all'),
+    completed: countOf('Records imported'),
+    error: countOf('Records that failed'),
+    users: countOf('Users staged'),
+    channels: countOf('Channels staged'),
+    messages: countOf('Messages staged'),
+    contacts: countOf('Contacts staged')
+  }, { additionalProperties: false, description: 'How many records are known so far' })),
+  updated_at: Type.Optional(Type.String({ format: 'date-time', description: 'When the operation last changed' })),
+  stalled: Type.Optional(Type.Boolean({ description: 'The operation has not changed for a long time, and may never end' })),
   success: Type.Literal(true)
 }, {
   additionalProperties: false,
-  description: 'The import is being prepared: ask again',
-  examples: [{ waiting: true, success: true }]
+  description: 'The import is being prepared: ask again after as many seconds as `Retry-After` says',
+  examples: [{
+    waiting: true,
+    step: 'importer_preparing_messages',
+    reading: 'general/2023-05-04',
+    count: { total: 12034, users: 320, channels: 41 },
+    updated_at: '2026-03-02T09:14:05.120Z',
+    success: true
+  }]
 })
 /** See {@link waitingSchema}. */
 export type Waiting = Static<typeof waitingSchema>
@@ -102,6 +125,7 @@ export type ErrorReply = Static<typeof errorReplySchema>
  */
 export const replySchemas = {
   200: Type.Union([selectionSchema, waitingSchema], { description: 'The selection, or that it is still being prepared' }),
+  304: Type.Null({ description: 'Nothing has changed since the reply with the ETag that `If-None-Match` names' }),
   400: errorReply('No import operation, an importer that is not registered, an invalid operation or a file that could not be read', {
     success: false, error: 'Import Operation Not Found [error-operation-not-found]', errorType: 'error-operation-not-found'
   }),

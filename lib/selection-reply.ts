@@ -9,6 +9,7 @@ import { type ImportDataStore, type ImportOperation } from './store.js'
  * Sends the selection of what is staged: whole, with a content-length, when it fits in one piece; else as a stream.
  *
  * @param name the importer's display name
+ * @param writeTimeout milliseconds that the caller may leave what is sent unread
  *
  * A failure before the first piece is thrown, so that the reply is a proper error. After it the connection is destroyed: a
  * reply never looks complete when it is not. The same when another import has taken this one's place meanwhile.
@@ -18,7 +19,8 @@ export async function sendSelection (
   context: CallContext,
   store: ImportDataStore,
   operation: ImportOperation,
-  name: string | undefined
+  name: string | undefined,
+  writeTimeout: number
 ): Promise<FastifyReply> {
   const pieces = selectionText(store, context, name, async () => {
     const latest = await store.latestOperation(context)
@@ -29,6 +31,7 @@ export async function sendSelection (
 
   const first = await callInjected(() => pieces.next())
   if (first.done) return reply.send(first.value)
+  dropWhenUnread(reply, writeTimeout)
   return reply.send(Readable.from(restOf(first.value, pieces, failure => breakOff(reply, context, failure))))
 }
 
@@ -48,4 +51,17 @@ async function * restOf (
 function breakOff (reply: FastifyReply, context: CallContext, failure: unknown): void {
   if (!context.callerIsGone) reply.log.error({ err: failure }, 'The selection was broken off: what has been sent of it is not valid JSON')
   reply.raw.destroy()
+}
+
+// The socket's own timer starts anew with all that moves on it, part of a write included, so a slow reader is not cut.
+function dropWhenUnread ({ raw, log }: FastifyReply, writeTimeout: number): void {
+  const { socket } = raw
+  const timeout = socket?.timeout ?? 0
+  raw.setTimeout(writeTimeout, () => {
+    // With nothing left to be read it is the store that takes its time.
+    if (raw.writableLength === 0) return
+    log.warn({ writeTimeout }, 'The caller has stopped reading: the connection is dropped')
+    raw.destroy()
+  })
+  raw.once('finish', () => { if (socket?.timeout === writeTimeout) socket.setTimeout(timeout) })
 }
