@@ -1,5 +1,6 @@
 import { demand, isFunction, isObject, isPositiveInteger } from '../option-checks.js'
 import { type StoreContext } from '../store.js'
+import { fieldReader } from './bson-reader.js'
 import {
   type OperationDocument,
   type PermissionDocument,
@@ -27,7 +28,8 @@ interface CollectionLike {
 
 interface CursorLike {
   hasNext (): Promise<boolean>
-  readBufferedDocuments (): unknown[]
+  /** With the option `raw`, a document is its bytes. */
+  readBufferedDocuments (): Buffer[]
   close (): Promise<void>
 }
 
@@ -74,11 +76,13 @@ export function rocketChatDatabase (
 
   async function * staged (filter: object, fields: readonly string[], { signal }: StoreContext): AsyncGenerator<StagedData[]> {
     const limit = new ReadLimit(maxTimeMS, signal)
+    const read = fieldReader('data', fields)
     const projection = { _id: 0, ...Object.fromEntries(fields.map(field => [`data.${field}`, 1])) }
-    const cursor = data.find(filter, { projection, batchSize, maxTimeMS, signal: limit.signal })
+    const cursor = data.find(filter, { projection, batchSize, maxTimeMS, signal: limit.signal, raw: true })
     try {
       while (await limit.wait(cursor.hasNext())) {
-        yield (cursor.readBufferedDocuments() as StagedDocument[]).map(dataOf)
+        // The plugin trusts no field to be what its type says.
+        yield cursor.readBufferedDocuments().map(read) as unknown as StagedData[]
       }
     } finally {
       // Not waited for: a server that stands still would hold the reply up.
