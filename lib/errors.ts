@@ -119,7 +119,7 @@ export function toPublicError (error: unknown, retryAfter: unknown): PublicError
     return inEnvelope(statusCodeOf(error) === 503 ? new ServiceUnavailable() : new InternalServerError())
   }
   if (error.statusCode === 429) {
-    return inEnvelope(new TooManyRequests(Number(retryAfter) || RATE_LIMIT_WINDOW_SECONDS))
+    return inEnvelope(new TooManyRequests(Number(retryAfter) > 0 ? Math.ceil(Number(retryAfter)) : RATE_LIMIT_WINDOW_SECONDS))
   }
   return inEnvelope(error)
 }
@@ -138,8 +138,9 @@ function statusCodeOf (error: unknown): number | undefined {
 
 function inEnvelope ({ statusCode, message, code }: { statusCode?: number, message: string, code?: unknown }): PublicError {
   const status = statusCode ?? 500
-  const errorType = typeof code === 'string' ? code : `error-${kebabCase(STATUS_CODES[status] ?? 'unknown')}`
-  return { statusCode: status, body: { success: false, error: `${message} [${errorType}]`, errorType } }
+  const text = STATUS_CODES[status] ?? 'Unknown'
+  const errorType = typeof code === 'string' ? code : `error-${kebabCase(text)}`
+  return { statusCode: status, body: { success: false, error: `${message || text} [${errorType}]`, errorType } }
 }
 
 function kebabCase (words: string): string {
@@ -149,7 +150,7 @@ function kebabCase (words: string): string {
 /** An error whose `code` is the contract's own word, which the reply repeats as `errorType`. */
 function coded<Arguments extends unknown[] = []> (code: string, message: string, statusCode: number) {
   const Base = createError<Arguments>(code, message, statusCode)
-  return class extends Base {
+  return class ReplyError extends Base {
     // @fastify/error writes every code in capitals.
     override code = code
   }

@@ -57,8 +57,8 @@ export interface Outcome {
  * @param importers the display name of each importer by its key
  * @throws OperationNotFound, ImporterNotDefined, OperationInvalid, FileFormatInvalid: the contract's errors
  */
-export function outcomeOf (operation: ImportOperation | null | undefined, importers: ReadonlyMap<string, string>): Outcome {
-  if (operation === null || operation === undefined) throw new OperationNotFound()
+export function outcomeOf (operation: ImportOperation | null, importers: ReadonlyMap<string, string>): Outcome {
+  if (operation === null) throw new OperationNotFound()
   const name = importerName(operation.importerKey, importers)
   const meaning = meaningOf(operation)
   if (meaning === 'failed') throw new FileFormatInvalid()

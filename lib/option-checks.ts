@@ -20,6 +20,11 @@ export function isObject (value: unknown): boolean {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
+/** An object of keys and values, such as `{}` makes: not a Map, say. */
+export function isRecord (value: unknown): boolean {
+  return isObject(value) && [Object.prototype, null].includes(Object.getPrototypeOf(value))
+}
+
 /** A whole number above 0 that a timer can hold (Node.js: 31 bits). */
 export function isPositiveInteger (value: unknown): boolean {
   return Number.isInteger(value) && Number(value) > 0 && Number(value) < 2 ** 31

@@ -1,5 +1,5 @@
 import { type FastifyBaseLogger, type FastifyRequest } from 'fastify'
-import { demand, isFunction, isObject, isOptional, isPositiveInteger, isString } from './option-checks.js'
+import { demand, isFunction, isObject, isOptional, isPositiveInteger, isRecord, isString } from './option-checks.js'
 import { type ImportDataStore, type ImportOperation } from './store.js'
 
 /** Who says to be calling: the two headers, as they came. */
@@ -104,10 +104,10 @@ export function resolveOptions (options: ImportFileDataOptions): ResolvedOptions
     demand(`store.${method}`, store[method], isFunction, 'a function')
   }
   demand('store.contacts', store.contacts, isOptional(isFunction), 'a function, or left out')
-  demand('importers', importers, isObject, 'an object of display names by importer key')
+  demand('importers', importers, isRecord, 'an object of display names by importer key')
   for (const [key, name] of Object.entries(importers)) demand(`importers.${key}`, name, isString, 'a string')
   demand('prepare', prepare, isOptional(isFunction), 'a function, or left out')
-  demand('stalledAfter', stalledAfter, isPositiveInteger, 'a number of milliseconds above 0')
-  demand('writeTimeout', writeTimeout, isPositiveInteger, 'a number of milliseconds above 0')
+  demand('stalledAfter', stalledAfter, isPositiveInteger, 'a whole number of milliseconds above 0')
+  demand('writeTimeout', writeTimeout, isPositiveInteger, 'a whole number of milliseconds above 0')
   return { lookupUser, hasPermission, store, importers: new Map(Object.entries(importers)), prepare, stalledAfter, writeTimeout }
 }

@@ -3,13 +3,14 @@ import fastJson from 'fast-json-stringify'
 import { type Caller, createAuthFunctions, kCaller } from './auth.js'
 import { CallContext } from './call-context.js'
 import { entityTagOf, isKnown } from './conditional.js'
-import { callInjected } from './errors.js'
+import { InvalidStoreAnswer, callInjected, toPublicError } from './errors.js'
 import { isImportStatus, outcomeOf } from './operation.js'
 import { type ResolvedOptions } from './options.js'
 import { Preparation } from './preparation.js'
 import { answerErrors, markAsPrivate } from './reply-hooks.js'
 import { headersSchema, replySchemas } from './schemas.js'
 import { sendSelection } from './selection-reply.js'
+import { type ImportDataStore, type ImportOperation } from './store.js'
 import { isStalled, retryAfter, waitingReply } from './waiting.js'
 
 /**
@@ -20,11 +21,11 @@ import { isStalled, retryAfter, waitingReply } from './waiting.js'
 export function addRoute (instance: FastifyInstance, options: ResolvedOptions): void {
   const { store, importers, stalledAfter, writeTimeout } = options
   const preparation = options.prepare && new Preparation(options.prepare)
-  const reportedStatuses = new Set<unknown>()
+  const reportedStatuses = new Set<string>()
 
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const context = new CallContext(reply)
-    const latest = await callInjected(() => store.latestOperation(context))
+    const latest = await callInjected(() => latestOperation(store, context))
     const { operation, name, meaning } = outcomeOf(latest, importers)
     reportUnknownStatus(operation.status, context.log)
 
@@ -44,15 +45,19 @@ export function addRoute (instance: FastifyInstance, options: ResolvedOptions): 
   }
 
   function reportUnknownStatus (status: unknown, log: FastifyBaseLogger): void {
-    if (isImportStatus(status) || reportedStatuses.has(status)) return
-    reportedStatuses.add(status)
+    if (isImportStatus(status) || reportedStatuses.has(String(status))) return
+    reportedStatuses.add(String(status))
     log.warn({ status }, 'The import operation has a status that is not known: the reply is the selection of what is staged')
   }
+
+  const identifyAndAuthorize = instance.auth(createAuthFunctions(options), { relation: 'and' })
 
   instance.decorateRequest(kCaller, null)
   instance.addHook('onSend', markAsPrivate)
   if (preparation) instance.addHook('onClose', () => preparation.close())
   instance.setErrorHandler(answerErrors)
+  // Last of all, behind what the host's plugins have added to the route: a rate limit is to come before the look-up.
+  instance.addHook('onRoute', route => { route.onRequest = [route.onRequest ?? [], identifyAndAuthorize].flat() })
   instance.route({
     method: 'GET',
     url: '/getImportFileData',
@@ -67,8 +72,17 @@ export function addRoute (instance: FastifyInstance, options: ResolvedOptions): 
     },
     // The schemas are JSON Schema whatever compilers the host has set for its own; the headers are checked by the auth functions.
     validatorCompiler: () => () => true,
-    serializerCompiler: ({ schema }) => fastJson(schema),
-    onRequest: instance.auth(createAuthFunctions(options), { relation: 'and' }),
+    serializerCompiler: ({ schema }) => {
+      const write = fastJson(schema)
+      // An error comes here as it is when a hook of the host throws again on the reply to an error.
+      return reply => write(reply instanceof Error ? toPublicError(reply, undefined).body : reply)
+    },
     handler: handle
   })
+}
+
+async function latestOperation (store: ImportDataStore, context: CallContext): Promise<ImportOperation | null> {
+  const operation = await store.latestOperation(context) ?? null
+  if (typeof operation !== 'object') throw new InvalidStoreAnswer('latestOperation', 'an operation, or null')
+  return operation
 }

@@ -1,0 +1,435 @@
+import { createHash } from 'node:crypto'
+import { inspect } from 'node:util'
+import { type FastifyRequest } from 'fastify'
+import t from 'tap'
+import { type ImportFileDataOptions } from '../lib/index.js'
+import { hashLoginToken, rocketChatDump, type RocketChatDocuments } from '../lib/rocketchat/index.js'
+import {
+  build, call, caller, callerLines, captureLog, FORBIDDEN, levels, NOTHING_STAGED, optionsOf, recorded, requestText, sendText, storeOf,
+  UNAUTHORIZED, URL
+} from './fixtures/build.js'
+
+const UNAVAILABLE = '{"success":false,"error":"The import data cannot be read at the moment. Please try again in a few seconds. ' +
+  '[error-service-unavailable]","errorType":"error-service-unavailable"}'
+
+/** The names of the two headers, and the text of a wire that has one of them with a value of the test's and the other right. */
+const headers = ['x-user-id', 'x-auth-token'] as const
+const linesWith = (header: string, value: string) => [...callerLines.filter(line => !line.toLowerCase().startsWith(header)), `${header}: ${value}`]
+
+t.test('I1: a header that is missing or blank is answered 401, and neither the look-up nor the store is asked', async t => {
+  const { options, calls } = recorded()
+  const app = await build(t, options)
+  const blank = { missing: undefined, empty: '', 'a space': ' ', spaces: '    ', 'a tab': '\t' }
+  for (const header of headers) {
+    for (const [kind, value] of Object.entries(blank)) {
+      const { statusCode, body } = await call(app, { headers: { [header]: value } })
+      t.strictSame([statusCode, body], [401, UNAUTHORIZED], `${header}: ${kind}`)
+    }
+  }
+  const { statusCode, body } = await app.inject(URL)
+  t.strictSame([statusCode, body], [401, UNAUTHORIZED], 'both missing')
+  t.strictSame(calls, [])
+})
+
+t.test('I1: a header with nobody\'s value reaches the look-up as the text that it is, and is answered 401', async t => {
+  const seen: unknown[] = []
+  const { lookupUser } = optionsOf()
+  const app = await build(t, {
+    lookupUser (credentials, request) {
+      seen.push(credentials)
+      return lookupUser(credentials, request)
+    }
+  })
+  const values = [
+    'undefined', 'null', 'true', '0', '[object Object]', '{"$ne":null}', '{"$gt":""}', '$where', '["a"]', 'a,b', '__proto__', '../x',
+    'x'.repeat(10_000)
+  ]
+  for (const header of headers) {
+    for (const value of values) {
+      const { statusCode, body } = await call(app, { headers: { [header]: value } })
+      t.strictSame([statusCode, body], [401, UNAUTHORIZED], `${header}: ${value.slice(0, 20)}`)
+      const sent = { ...caller, [header]: value }
+      t.strictSame(seen.pop(), { userId: sent['x-user-id'], authToken: sent['x-auth-token'] })
+    }
+  }
+})
+
+t.test('I1: bytes beyond ASCII reach the look-up as Latin-1 text, as Node.js reads headers, and are answered 401', async t => {
+  const seen: unknown[] = []
+  const app = await build(t, { lookupUser (credentials) { seen.push(credentials) } })
+  for (const header of headers) {
+    const [reply] = await sendText(app, requestText([...linesWith(header, 'hé漢'), 'Connection: close']))
+    t.strictSame([reply?.status, reply?.body], [401, UNAUTHORIZED], header)
+  }
+  const text = Buffer.from('hé漢').toString('latin1')
+  t.strictSame(seen, [
+    { userId: text, authToken: caller['x-auth-token'] },
+    { userId: caller['x-user-id'], authToken: text }
+  ])
+})
+
+t.test('I1: a header that HTTP does not allow is refused before the plugin, and the server goes on', async t => {
+  const { options, calls } = recorded()
+  const app = await build(t, options)
+  const refused = {
+    '20 kB': ['x'.repeat(20 * 1024), 431],
+    'a NUL': ['a\0b', 400],
+    'a CR': ['a\rb', 400],
+    'an LF': ['a\nb', 400],
+    'a folded line': ['a\r\n b', 400]
+  } as const
+  for (const header of headers) {
+    for (const [kind, [value, status]] of Object.entries(refused)) {
+      const replies = await sendText(app, requestText([...linesWith(header, value), 'Connection: close']))
+      t.strictSame(replies.map(reply => reply.status), [status], `${header}: ${kind}`)
+    }
+  }
+  t.strictSame(calls, [])
+  t.equal((await call(app)).statusCode, 200)
+})
+
+t.test('I2: a repeated header, equal or different, is answered 401, and the look-up is not asked', async t => {
+  const { options, calls } = recorded()
+  const app = await build(t, options)
+  for (const line of callerLines) {
+    const [name] = line.split(':')
+    for (const other of [line, `${name}: somebody`, `${name}:`, line.toLowerCase()]) {
+      for (const lines of [[...callerLines, other], [other, ...callerLines]]) {
+        const [reply] = await sendText(app, requestText([...lines, 'Connection: close']))
+        t.strictSame([reply?.status, reply?.body], [401, UNAUTHORIZED], lines.join(' | '))
+      }
+    }
+  }
+  t.strictSame(calls, [])
+})
+
+t.test('the names of the headers may be written in any case', async t => {
+  const app = await build(t)
+  for (const lines of [callerLines.map(line => line.replace('X-U', 'x-u')), callerLines.map(line => line.replace(/^[^:]+/, name => name.toUpperCase()))]) {
+    const [reply] = await sendText(app, requestText([...lines, 'Connection: close']))
+    t.strictSame([reply?.status, reply?.body], [200, NOTHING_STAGED], lines.join(' | '))
+  }
+})
+
+t.test('only a user object lets the caller in', async t => {
+  const noUsers = [null, undefined, false, true, 0, 1, 7n, '', 'ada', Symbol('ada'), [], [{ id: 'ada' }], () => ({ id: 'ada' })]
+  for (const user of noUsers) {
+    for (const answer of [user, Promise.resolve(user)]) {
+      const { options, calls } = recorded({ lookupUser: () => answer as null })
+      const { statusCode, body } = await call(await build(t, options))
+      t.strictSame([statusCode, body], [401, UNAUTHORIZED], typeof user)
+      t.strictSame(calls, ['lookupUser'])
+    }
+  }
+  for (const user of [{}, { id: 'ada' }, Object.create(null), new Date()]) {
+    for (const answer of [user, Promise.resolve(user)]) {
+      t.equal((await call(await build(t, { lookupUser: () => answer }))).statusCode, 200)
+    }
+  }
+})
+
+t.test('only exactly true gives the permission', async t => {
+  for (const no of [false, null, undefined, 0, 1, 7n, '', 'true', Symbol('true'), [], [true], {}, Object(true), () => true]) {
+    for (const answer of [no, Promise.resolve(no)]) {
+      const { options, calls } = recorded({ hasPermission: () => answer as boolean })
+      const { statusCode, body } = await call(await build(t, options))
+      t.strictSame([statusCode, body], [403, FORBIDDEN], typeof no)
+      t.strictSame(calls, ['lookupUser', 'hasPermission'])
+    }
+  }
+  for (const answer of [true, Promise.resolve(true)]) {
+    t.equal((await call(await build(t, { hasPermission: () => answer }))).statusCode, 200)
+  }
+})
+
+t.test('the look-up gets the two headers and the request, the permission check the very user, the permission and the request', async t => {
+  const user = { id: 'ada' }
+  const calls: unknown[][] = []
+  const requests = new Set<FastifyRequest>()
+  const app = await build(t, {
+    lookupUser (credentials, request) {
+      calls.push([credentials])
+      requests.add(request)
+      return user
+    },
+    hasPermission (found, permission, request) {
+      calls.push([found === user, permission])
+      requests.add(request)
+      return true
+    }
+  })
+  t.equal((await call(app, { url: `${URL}?importerKey=slack` })).statusCode, 200)
+  t.strictSame(calls, [[{ userId: caller['x-user-id'], authToken: caller['x-auth-token'] }], [true, 'run-import']])
+  t.strictSame([...requests].map(({ url, ip }) => [url, ip]), [[`${URL}?importerKey=slack`, '127.0.0.1']])
+})
+
+t.test('callers at the same time are each judged by their own headers', async t => {
+  const waiting = new Map<string, () => void>()
+  const app = await build(t, {
+    lookupUser: ({ userId }) => new Promise(resolve => { waiting.set(userId, () => resolve(userId === 'nobody' ? null : { userId })) }),
+    hasPermission: user => 'userId' in user && user.userId === 'admin'
+  })
+  const ids = ['admin', 'nobody', 'guest']
+  const replies = ids.map(id => call(app, { headers: { 'x-user-id': id } }))
+  while (waiting.size < ids.length) await new Promise(setImmediate)
+  for (const id of ids.toReversed()) waiting.get(id)?.()
+  t.strictSame((await Promise.all(replies)).map(({ statusCode }) => statusCode), [200, 401, 403])
+})
+
+t.test('a caller who was let in once is asked for again', async t => {
+  let known = true
+  let allowed = true
+  const app = await build(t, { lookupUser: () => known ? {} : null, hasPermission: () => allowed })
+  t.equal((await call(app)).statusCode, 200)
+  allowed = false
+  t.equal((await call(app)).statusCode, 403)
+  known = false
+  t.equal((await call(app)).statusCode, 401)
+})
+
+/** How an injected function can fail. Each time the word of the cause is for the log alone. */
+const CAUSE = 'connect ECONNREFUSED 10.0.0.7:27017'
+const failures: Record<string, () => never | Promise<never>> = {
+  'throws an error': () => { throw new Error(CAUSE) },
+  'rejects with an error': async () => { throw new Error(CAUSE) },
+  'fails with an error whose statusCode is a 5xx': async () => { throw Object.assign(new Error(CAUSE), { statusCode: 502 }) },
+  'fails with an error whose statusCode is no number': async () => { throw Object.assign(new Error(CAUSE), { statusCode: '403' }) },
+  'throws a string': () => { throw CAUSE },
+  // eslint-disable-next-line prefer-promise-reject-errors
+  'rejects with an object': () => Promise.reject({ reason: CAUSE, statusCode: 403 })
+}
+
+/** Every injected function in the place of which one that fails can be put. */
+const injected: Record<string, (fail: () => never | Promise<never>) => Partial<ImportFileDataOptions>> = {
+  lookupUser: fail => ({ lookupUser: fail }),
+  hasPermission: fail => ({ hasPermission: fail }),
+  'store.latestOperation': fail => ({ store: storeOf({ latestOperation: async () => await fail() }) }),
+  'store.users': fail => ({ store: storeOf({ users: () => failing(fail) }) }),
+  'store.channels': fail => ({ store: storeOf({ channels: () => failing(fail) }) }),
+  'store.contacts': fail => ({ store: storeOf({ contacts: () => failing(fail) }) }),
+  'store.countMessages': fail => ({ store: storeOf({ countMessages: async () => await fail() }) })
+}
+
+async function * failing (fail: () => never | Promise<never>): AsyncGenerator<never[]> {
+  yield await fail()
+}
+
+for (const [name, put] of Object.entries(injected)) {
+  t.test(`${name} that fails is answered 503, with the cause in the log and not in the reply`, async t => {
+    for (const [kind, fail] of Object.entries(failures)) {
+      const log = captureLog()
+      const reply = await call(await build(t, put(fail), log.server))
+      t.strictSame([reply.statusCode, reply.body], [503, UNAVAILABLE], kind)
+      t.match(reply.headers['retry-after'], /^[1-9]\d*$/, `${kind}: says when to try again`)
+      t.notMatch(JSON.stringify(reply.headers), CAUSE)
+      const faults = log.records().filter(({ level }) => level >= levels.error)
+      t.equal(faults.length, 1, `${kind}: one error in the log`)
+      t.match(JSON.stringify(faults), CAUSE, `${kind}: the cause is in the log`)
+    }
+  })
+
+  t.test(`${name} that fails with an error which has a 4xx statusCode of its own is answered with that`, async t => {
+    const lockedOut = Object.assign(new Error('Locked out until Monday'), { statusCode: 423, code: 'error-locked-out' })
+    const withoutCode = Object.assign(new Error('Not from here'), { statusCode: 451 })
+    const rows = [
+      [lockedOut, '{"success":false,"error":"Locked out until Monday [error-locked-out]","errorType":"error-locked-out"}'],
+      [withoutCode, '{"success":false,"error":"Not from here [error-unavailable-for-legal-reasons]",' +
+        '"errorType":"error-unavailable-for-legal-reasons"}']
+    ] as const
+    for (const [error, expected] of rows) {
+      for (const fail of [() => { throw error }, () => Promise.reject(error)]) {
+        const log = captureLog()
+        const { statusCode, body } = await call(await build(t, put(fail), log.server))
+        t.strictSame([statusCode, body], [error.statusCode, expected])
+        t.strictSame(log.records().filter(({ level }) => level >= levels.error), [], 'no error in the log')
+      }
+    }
+  })
+}
+
+t.test('a failure of nothing at all lets nobody in', async t => {
+  for (const put of [injected.lookupUser, injected.hasPermission]) {
+    for (const nothing of [undefined, null, false, '']) {
+      const { options, calls } = recorded(put?.(() => Promise.reject(nothing)))
+      const { statusCode, body } = await call(await build(t, options))
+      t.strictSame([statusCode, body], [503, UNAVAILABLE])
+      t.equal(calls.includes('latestOperation'), false)
+    }
+  }
+})
+
+t.test('S1: who calls is decided first, then whether they may, and only then the operation is read', async t => {
+  const broken = storeOf({ latestOperation: async () => { throw new Error('the store is down') } })
+  const empty = storeOf({ latestOperation: async () => null })
+  const no = () => false
+  const rows = [
+    ['no token, no permission', { 'x-auth-token': undefined }, { hasPermission: no }, 401, UNAUTHORIZED, []],
+    ['wrong token, no permission', { 'x-auth-token': 'wrong' }, { hasPermission: no }, 401, UNAUTHORIZED, ['lookupUser']],
+    ['wrong token, no operation', { 'x-auth-token': 'wrong' }, { store: empty }, 401, UNAUTHORIZED, ['lookupUser']],
+    ['wrong token, store fails', { 'x-auth-token': 'wrong' }, { store: broken }, 401, UNAUTHORIZED, ['lookupUser']],
+    ['no permission, no operation', {}, { hasPermission: no, store: empty }, 403, FORBIDDEN, ['lookupUser', 'hasPermission']],
+    ['no permission, store fails', {}, { hasPermission: no, store: broken }, 403, FORBIDDEN, ['lookupUser', 'hasPermission']],
+    ['store fails', {}, { store: broken }, 503, UNAVAILABLE, ['lookupUser', 'hasPermission', 'latestOperation']]
+  ] as const
+  for (const [name, headers, changes, status, expected, called] of rows) {
+    const { options, calls } = recorded(changes)
+    const { statusCode, body } = await call(await build(t, options), { headers })
+    t.strictSame([statusCode, body], [status, expected], name)
+    t.strictSame(calls, called, name)
+  }
+})
+
+const TOKEN = caller['x-auth-token']
+const BOBS_TOKEN = 'bob-s-login-token'
+const PERSONAL_TOKEN = 'ada-s-personal-access-token'
+
+/** Rocket.Chat's documents, in which the documented caller is ada, who may run imports as bob may, and guest may not. */
+function documents (): RocketChatDocuments {
+  const user = (_id: string, tokens: string[], changes = {}) => ({
+    _id,
+    active: true,
+    roles: ['user', 'admin'],
+    services: { resume: { loginTokens: tokens.map(token => ({ hashedToken: hashLoginToken(token) })) } },
+    ...changes
+  })
+  return {
+    users: [
+      user(caller['x-user-id'], [TOKEN, PERSONAL_TOKEN]),
+      user('bob', [BOBS_TOKEN]),
+      user('guest', ['guest-s-token'], { roles: ['guest'] }),
+      user('deactivated', [TOKEN], { active: false }),
+      user('logged-out', []),
+      { _id: 'never-logged-in' }
+    ],
+    rocketchat_permissions: [{ _id: 'run-import', roles: ['admin'] }],
+    rocketchat_import: [{ _id: 'operation-1', ts: new Date(0), status: 'importer_user_selection', valid: true }],
+    rocketchat_import_data: []
+  }
+}
+
+t.test('I3: a token lets in the user whose it is, and nobody else', async t => {
+  const app = await build(t, rocketChatDump(documents()))
+  const id = caller['x-user-id']
+  const rows = [
+    ['the login token', id, TOKEN, 200, NOTHING_STAGED],
+    ['a personal access token', id, PERSONAL_TOKEN, 200, NOTHING_STAGED],
+    ['another user with their own token', 'bob', BOBS_TOKEN, 200, NOTHING_STAGED],
+    ['a user who may not run imports', 'guest', 'guest-s-token', 403, FORBIDDEN],
+    ['another user\'s token', id, BOBS_TOKEN, 401, UNAUTHORIZED],
+    ['another user\'s id', 'bob', TOKEN, 401, UNAUTHORIZED],
+    ['a deactivated user', 'deactivated', TOKEN, 401, UNAUTHORIZED],
+    ['a user who has logged out', 'logged-out', TOKEN, 401, UNAUTHORIZED],
+    ['a user who has never logged in', 'never-logged-in', TOKEN, 401, UNAUTHORIZED],
+    ['nobody', 'nobody', TOKEN, 401, UNAUTHORIZED],
+    ['a part of the token', id, TOKEN.slice(0, -1), 401, UNAUTHORIZED],
+    ['the token in capitals', id, TOKEN.toUpperCase(), 401, UNAUTHORIZED],
+    ['the id in capitals', id.toUpperCase(), TOKEN, 401, UNAUTHORIZED]
+  ] as const
+  for (const [name, userId, authToken, status, expected] of rows) {
+    const { statusCode, body } = await call(app, { headers: { 'x-user-id': userId, 'x-auth-token': authToken } })
+    t.strictSame([statusCode, body], [status, expected], name)
+  }
+})
+
+t.test('I3: a user who is removed, deactivated or logged out is not let in any more', async t => {
+  const changes: Array<[string, (all: RocketChatDocuments) => Partial<RocketChatDocuments>]> = [
+    ['removed', ({ users }) => ({ users: users.slice(1) })],
+    ['deactivated', ({ users }) => ({ users: users.map(user => ({ ...user, active: false })) })],
+    ['logged out', ({ users }) => ({ users: users.map(user => ({ ...user, services: { resume: { loginTokens: [] } } })) })]
+  ]
+  for (const [name, change] of changes) {
+    const all = documents()
+    const app = await build(t, rocketChatDump(all))
+    t.equal((await call(app)).statusCode, 200)
+    Object.assign(all, change(all))
+    const { statusCode, body } = await call(app)
+    t.strictSame([statusCode, body], [401, UNAUTHORIZED], name)
+  }
+})
+
+t.test('I3: only a role that has the permission now gives it', async t => {
+  const all = documents()
+  const app = await build(t, rocketChatDump(all))
+  for (const permissions of [[], [{ _id: 'run-import' }], [{ _id: 'run-import', roles: [] }], [{ _id: 'view-logs', roles: ['admin'] }]]) {
+    Object.assign(all, { rocketchat_permissions: permissions })
+    const { statusCode, body } = await call(app)
+    t.strictSame([statusCode, body], [403, FORBIDDEN], JSON.stringify(permissions))
+  }
+  Object.assign(all, { rocketchat_permissions: [{ _id: 'run-import', roles: ['owner', 'user'] }] })
+  t.equal((await call(app)).statusCode, 200)
+})
+
+/** Headers of a caller who is not let in, by what is wrong with them. */
+const strangers = {
+  'an unknown id': { 'x-user-id': 'nobody' },
+  'a known id with a wrong token': { 'x-auth-token': 'wrong' },
+  'a deactivated user': { 'x-user-id': 'deactivated' },
+  'a malformed id': { 'x-user-id': '{"$ne":null}' }
+}
+
+t.test('S2: an unknown user, a wrong token and a malformed id get the same reply, at the cost of the same calls', async t => {
+  const { options, calls } = recorded(rocketChatDump(documents()))
+  const app = await build(t, options)
+  for (const [name, headers] of Object.entries(strangers)) {
+    const reply = await call(app, { headers })
+    const { date, ...sameHeaders } = reply.headers
+    t.strictSame([reply.statusCode, reply.body], [401, UNAUTHORIZED], name)
+    t.strictSame(sameHeaders, {
+      'content-type': 'application/json; charset=utf-8',
+      'cache-control': 'private, no-cache',
+      'x-content-type-options': 'nosniff',
+      vary: 'X-User-Id, X-Auth-Token',
+      'content-length': String(UNAUTHORIZED.length),
+      connection: 'keep-alive'
+    }, name)
+    t.strictSame(calls.splice(0), ['lookupUser'], name)
+  }
+})
+
+t.test('S2: how long each of them takes is reported', async t => {
+  const app = await build(t, rocketChatDump(documents()))
+  const times = Object.entries(strangers).map(([name, headers]) => ({ name, headers: { ...caller, ...headers }, taken: [] as number[] }))
+  for (let round = 0; round < 500; round++) {
+    for (const { headers, taken } of times) {
+      const start = performance.now()
+      await app.inject({ url: URL, headers })
+      taken.push(performance.now() - start)
+    }
+  }
+  for (const { name, taken } of times) {
+    const median = taken.toSorted((one, other) => one - other)[taken.length / 2] ?? NaN
+    t.comment(`${name}: ${(median * 1000).toFixed(0)} µs`)
+    t.ok(median > 0, name)
+  }
+})
+
+t.test('S3: a token is known by its hash alone', async t => {
+  const hash = createHash('sha256').update(TOKEN).digest('base64')
+  t.equal(hashLoginToken(TOKEN), hash)
+
+  const all = documents()
+  const app = await build(t, rocketChatDump(all))
+  t.equal(JSON.stringify(all).includes(TOKEN), false, 'no document holds the token itself')
+  t.equal((await call(app, { headers: { 'x-auth-token': hash } })).statusCode, 401, 'the hash is not a token')
+
+  const loginTokens = [{ hashedToken: TOKEN }]
+  Object.assign(all, { users: [{ _id: caller['x-user-id'], roles: ['admin'], services: { resume: { loginTokens } } }] })
+  t.equal((await call(app)).statusCode, 401, 'a token in the place of a hash is not compared with')
+})
+
+t.test('S3: no function of the store is told the token or the user', async t => {
+  const seen: unknown[] = []
+  const app = await build(t, {
+    store: {
+      latestOperation: async (...args) => { seen.push(args); return { id: 'operation-1', status: 'importer_user_selection' } },
+      users (...args) { seen.push(args); return [] },
+      channels (...args) { seen.push(args); return [] },
+      contacts (...args) { seen.push(args); return [] },
+      countMessages: async (...args) => { seen.push(args); return 0 }
+    }
+  })
+  t.equal((await call(app)).statusCode, 200)
+  t.equal(seen.length, 5)
+  const told = inspect(seen, { depth: Infinity, showHidden: true, getters: true })
+  for (const secret of Object.values(caller)) t.notMatch(told, secret)
+})

@@ -1,0 +1,261 @@
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import Fastify, { type FastifyPluginAsync } from 'fastify'
+import t from 'tap'
+import ts from 'typescript'
+import importFileData, { importFileData as named, rocketChatImporters, type ImportFileDataOptions } from '../lib/index.js'
+import { build, call, operation, optionsOf, storeOf } from './fixtures/build.js'
+
+/** A value of every kind, by the words that an error has for it. */
+const kinds: Record<string, unknown> = {
+  missing: undefined,
+  null: null,
+  true: true,
+  7: 7,
+  'a string': 'Zu-Z6eKzIIz7MCCRGeHi29bYkXZCJ4SxFC0JAasqm92',
+  'a bigint': 7n,
+  'a symbol': Symbol('seven'),
+  'an array': [],
+  'an object': {},
+  'a function': () => 7
+}
+
+/** An option, where it is put, what the error says that it must be, and the kinds that are right. */
+type Row = [option: string, put: (value: unknown) => object, expected: string, right: string[]]
+
+const inStore = (method: string) => (value: unknown) => ({ store: { ...storeOf(), [method]: value } })
+
+const rows: Row[] = [
+  ['lookupUser', lookupUser => ({ lookupUser }), 'a function', ['a function']],
+  ['hasPermission', hasPermission => ({ hasPermission }), 'a function', ['a function']],
+  ['store', store => ({ store }), 'an object', ['an object']],
+  ['store.latestOperation', inStore('latestOperation'), 'a function', ['a function']],
+  ['store.users', inStore('users'), 'a function', ['a function']],
+  ['store.channels', inStore('channels'), 'a function', ['a function']],
+  ['store.countMessages', inStore('countMessages'), 'a function', ['a function']],
+  ['store.contacts', inStore('contacts'), 'a function, or left out', ['a function', 'missing']],
+  ['importers', importers => ({ importers }), 'an object of display names by importer key', ['an object', 'missing']],
+  ['importers.mine', mine => ({ importers: { mine } }), 'a string', ['a string']],
+  ['prepare', prepare => ({ prepare }), 'a function, or left out', ['a function', 'missing']],
+  ['stalledAfter', stalledAfter => ({ stalledAfter }), 'a whole number of milliseconds above 0', ['7', 'missing']],
+  ['writeTimeout', writeTimeout => ({ writeTimeout }), 'a whole number of milliseconds above 0', ['7', 'missing']]
+]
+
+/** What the registration fails with. */
+function invalid (option: string, expected: string, came: string) {
+  return {
+    code: 'FST_IMPORT_FILE_DATA_INVALID_OPTION',
+    message: `The option "${option}" of fastify-import-file-data must be ${expected}, but it is ${came}`
+  }
+}
+
+/** Options of any kind, as somebody without TypeScript may pass them. */
+const untyped = (changes: object) => changes as Partial<ImportFileDataOptions>
+
+for (const [option, put, expected, right] of rows) {
+  t.test(`${option} fails the registration, named with what was expected and what came, unless it is ${right.join(' or ')}`, async t => {
+    for (const [came, value] of Object.entries(kinds)) {
+      if (right.includes(came)) continue
+      await t.rejects(build(t, untyped(put(value))), invalid(option, expected, came), came)
+    }
+  })
+
+  t.test(`${option} of the right kind is taken`, async t => {
+    for (const kind of right) {
+      // An empty object is a store without methods, whose rows are above.
+      const value = option === 'store' ? storeOf() : kinds[kind]
+      await t.resolves(build(t, untyped(put(value))), kind)
+    }
+  })
+}
+
+t.test('a time that no timer can keep fails the registration, named with what came', async t => {
+  for (const option of ['stalledAfter', 'writeTimeout']) {
+    for (const time of [0, -1, 1.5, NaN, Infinity, 2 ** 31]) {
+      const failure = { code: 'FST_IMPORT_FILE_DATA_INVALID_OPTION', message: new RegExp(`"${option}" .*, but it is ${time}$`) }
+      await t.rejects(build(t, { [option]: time }), failure, `${option}: ${time}`)
+    }
+    await t.resolves(build(t, { [option]: 2 ** 31 - 1 }), option)
+  }
+})
+
+t.test('a registration without any options fails for the first that is required', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  const untypedPlugin = importFileData as FastifyPluginAsync
+  await t.rejects(async () => await app.register(untypedPlugin), invalid('lookupUser', 'a function', 'missing'))
+})
+
+t.test('an error never shows the text of an option, which may be a secret', async t => {
+  const failure: unknown = await build(t, untyped({ lookupUser: kinds['a string'] })).then(() => undefined, error => error)
+  t.notMatch(String(failure), String(kinds['a string']))
+})
+
+t.test('a store may be an instance of a class, whose methods keep their this', async t => {
+  class Store {
+    readonly messages = 12
+
+    async latestOperation () { return operation() }
+    users () { return [] }
+    channels () { return [] }
+    async countMessages () { return this.messages }
+  }
+  const { body } = await call(await build(t, { store: new Store() }))
+  t.equal(body, '{"users":[],"channels":[],"message_count":12,"success":true}')
+})
+
+t.test('without importers those are known that Rocket.Chat has', async t => {
+  const names = {
+    csv: 'CSV',
+    slack: 'Slack',
+    'slack-users': 'Slack_Users',
+    hipchatenterprise: 'HipChat (tar.gz)',
+    'pending-files': 'Pending Files',
+    'pending-avatars': 'Pending Avatars',
+    omnichannel_contact: 'omnichannel_contacts_importer',
+    api: 'API'
+  }
+  t.strictSame(rocketChatImporters, names)
+  for (const [importerKey, name] of Object.entries(names)) {
+    const { body } = await call(await build(t, { store: storeOf({ latestOperation: async () => operation({ importerKey }) }) }))
+    t.equal(JSON.parse(body).name, name, importerKey)
+  }
+})
+
+t.test('importers take the place of those of Rocket.Chat', async t => {
+  let importerKey = 'mine'
+  const store = storeOf({ latestOperation: async () => operation({ importerKey }) })
+  const app = await build(t, { store, importers: { ...rocketChatImporters, mine: 'My importer' } })
+  t.equal((await call(app)).body, '{"name":"My importer","users":[],"channels":[],"message_count":0,"success":true}')
+  importerKey = 'slack'
+  t.equal((await call(app)).json().name, 'Slack')
+
+  const { statusCode, body } = await call(await build(t, { store, importers: { mine: 'My importer' } }))
+  t.equal(statusCode, 400)
+  t.equal(body, '{"success":false,"error":"The importer (slack) has no import class defined. [error-importer-not-defined]",' +
+    '"errorType":"error-importer-not-defined"}')
+})
+
+t.test('an importer is known only by a key of the option, and not by a property that every object has', async t => {
+  for (const importerKey of ['constructor', 'toString', '__proto__', 'hasOwnProperty']) {
+    const store = storeOf({ latestOperation: async () => operation({ importerKey }) })
+    t.equal((await call(await build(t, { store }))).json().errorType, 'error-importer-not-defined', importerKey)
+  }
+})
+
+t.test('the options are not changed, and may be frozen', async t => {
+  const importers = Object.freeze({ mine: 'My importer' })
+  const options = Object.freeze({ prefix: '/api/v1', ...optionsOf(), store: Object.freeze(storeOf()), importers })
+  const before = { ...options, store: { ...options.store }, importers: { ...importers } }
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(importFileData, options)
+  t.equal((await call(app)).statusCode, 200)
+  t.strictSame(options, before)
+})
+
+t.test('the same options may be registered more than once', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  const options = optionsOf()
+  await app.register(importFileData, { ...options, prefix: '/api/v1' })
+  await app.register(importFileData, { ...options, prefix: '/api/v2' })
+  for (const url of ['/api/v1/getImportFileData', '/api/v2/getImportFileData']) {
+    t.equal((await call(app, { url })).statusCode, 200, url)
+  }
+})
+
+t.test('an option that is not known is let be, since Fastify has its own', async t => {
+  await t.resolves(build(t, untyped({ logLevel: 'silent', logSerializers: {}, somebodyElse: true })))
+})
+
+t.test('the plugin is the default export, and has a name for whoever prefers one', async t => {
+  t.equal(named, importFileData)
+})
+
+// What follows is checked by `npm run typecheck`: an `@ts-expect-error` over a line without an error is an error itself.
+
+interface HostUser { name: string, roles: string[] }
+
+t.test('the user object of the host\'s own type goes from the look-up to the permission check', async t => {
+  const user: HostUser = { name: 'ada', roles: ['admin'] }
+  const options: ImportFileDataOptions<HostUser> = {
+    lookupUser: async ({ userId }) => userId === '' ? undefined : user,
+    hasPermission: ({ roles }, permission) => permission === 'run-import' && roles.includes('admin'),
+    store: storeOf()
+  }
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(importFileData, { prefix: '/api/v1', ...options })
+  t.equal((await call(app)).statusCode, 200)
+})
+
+t.test('the types of the options refuse what the check at registration refuses', async t => {
+  const app = Fastify()
+  const { lookupUser, hasPermission, store } = optionsOf()
+
+  // Never called: it is read by the compiler alone.
+  const onlyTyped = () => [
+    app.register(importFileData, { lookupUser, hasPermission, store }),
+    app.register(importFileData, { lookupUser, hasPermission, store, prefix: '/api/v1', importers: { mine: 'My importer' } }),
+    app.register(importFileData, { lookupUser: () => null, hasPermission: async () => false, store }),
+    app.register(importFileData, { lookupUser, hasPermission: (user: HostUser) => user.roles.length > 0, store }),
+    // @ts-expect-error lookupUser is missing
+    app.register(importFileData, { hasPermission, store }),
+    // @ts-expect-error hasPermission is missing
+    app.register(importFileData, { lookupUser, store }),
+    // @ts-expect-error store is missing
+    app.register(importFileData, { lookupUser, hasPermission }),
+    // @ts-expect-error a user is an object
+    app.register(importFileData, { lookupUser: () => 'ada', hasPermission, store }),
+    // @ts-expect-error a permission is true or false
+    app.register(importFileData, { lookupUser, hasPermission: () => 'yes', store }),
+    // @ts-expect-error a permission is true or false
+    app.register(importFileData, { lookupUser, hasPermission: () => undefined, store }),
+    // @ts-expect-error a method of the store is missing
+    app.register(importFileData, { lookupUser, hasPermission, store: { users: store.users, channels: store.channels } }),
+    // @ts-expect-error records come a batch at a time
+    app.register(importFileData, { lookupUser, hasPermission, store: { ...store, users: () => [{ importIds: ['U1'] }] } }),
+    // @ts-expect-error a display name is a string
+    app.register(importFileData, { lookupUser, hasPermission, store, importers: { mine: 7 } }),
+    // @ts-expect-error there is no such option
+    app.register(importFileData, { lookupUser, hasPermission, store, lookUpUser: lookupUser }),
+    // @ts-expect-error the name of a status
+    storeOf({ latestOperation: async () => ({ id: 'operation-1', status: 'user_selection' }) })
+  ]
+  t.type(onlyTyped, 'function')
+  await app.close()
+})
+
+t.test('the types of the host\'s Fastify get nothing of the plugin\'s', async t => {
+  const dir = t.testdir({
+    'host.ts': `
+      import Fastify from 'fastify'
+      import importFileData, { type ImportFileDataOptions } from './dist/index.js'
+      declare const options: ImportFileDataOptions
+      const app = Fastify()
+      app.register(importFileData, { prefix: '/api/v1', ...options })
+      // @ts-expect-error the decorator of @fastify/auth, which the plugin registers for itself
+      app.auth([])
+      app.get('/', async (request, reply) => {
+        // @ts-expect-error
+        request.user
+        // @ts-expect-error
+        request.caller
+        // @ts-expect-error
+        reply.caller
+        // @ts-expect-error
+        app.importFileData
+      })`
+  })
+  const root = fileURLToPath(new URL('..', import.meta.url))
+  const { config } = ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile)
+  const { options, fileNames } = ts.parseJsonConfigFileContent(config, ts.sys, root)
+  const declarations = { ...options, outDir: join(dir, 'dist'), emitDeclarationOnly: true, declarationMap: false, sourceMap: false }
+  t.equal(ts.createProgram(fileNames, declarations).emit().emitSkipped, false)
+
+  const { outDir, rootDir, declaration, declarationMap, sourceMap, ...rest } = options
+  const host = ts.createProgram([join(dir, 'host.ts')], { ...rest, noEmit: true })
+  const faults = ts.getPreEmitDiagnostics(host).map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'))
+  t.strictSame(faults, [])
+})

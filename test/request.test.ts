@@ -1,0 +1,266 @@
+import cors from '@fastify/cors'
+import Fastify, { type FastifyInstance, type FastifyPluginOptions, type FastifyServerOptions, type InjectOptions } from 'fastify'
+import t, { type Test } from 'tap'
+import { importFileData, type StagedUser } from '../lib/index.js'
+import { build, call, caller, callerLines, NOTHING_STAGED, optionsOf, recorded, requestText, sendText, storeOf, UNAUTHORIZED, URL } from './fixtures/build.js'
+
+/** A server with the plugin under a prefix of the test's. */
+async function buildUnder (t: Test, prefix: string | undefined, server: FastifyServerOptions = {}): Promise<FastifyInstance> {
+  const app: FastifyInstance = Fastify(server)
+  t.teardown(() => app.close())
+  await app.register(importFileData, { ...(prefix !== undefined && { prefix }), ...optionsOf() })
+  return app
+}
+
+/** The statuses of a GET as the documented caller, by URL. */
+async function statusesOf (app: FastifyInstance, urls: readonly string[]): Promise<Record<string, number>> {
+  const statuses: Record<string, number> = {}
+  for (const url of urls) statuses[url] = (await app.inject({ url, headers: caller })).statusCode
+  return statuses
+}
+
+/** More records than go out in one piece. */
+const manyUsers: StagedUser[] = Array.from({ length: 5000 }, (_, number) => ({ importIds: [`U${number}`], username: `user ${number}` }))
+
+t.test('the call of the documentation is answered with what the documentation says', async t => {
+  const { statusCode, headers, body } = await call(await build(t))
+  t.strictSame([statusCode, headers['content-type'], body], [200, 'application/json; charset=utf-8', NOTHING_STAGED])
+})
+
+t.test('I4: under any prefix the route answers at its own path, and at no other', async t => {
+  const rows: Array<[prefix: string | undefined, answers: string]> = [
+    [undefined, '/getImportFileData'],
+    ['', '/getImportFileData'],
+    ['/', '/getImportFileData'],
+    ['/api/v1', URL],
+    ['/api/v1/', URL],
+    ['/:tenant/api', '/acme/api/getImportFileData']
+  ]
+  const urls = rows.map(([, url]) => url).concat('/api/getImportFileData', '/api/v1', '/')
+  for (const [prefix, answers] of rows) {
+    const statuses = await statusesOf(await buildUnder(t, prefix), urls)
+    t.strictSame(statuses, Object.fromEntries(urls.map(url => [url, url === answers ? 200 : 404])), `prefix ${prefix}`)
+  }
+})
+
+t.test('I4: within a plugin of the host\'s the prefixes add up', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(async (api: FastifyInstance, _options: FastifyPluginOptions) => {
+    await api.register(importFileData, { prefix: '/v1', ...optionsOf() })
+  }, { prefix: '/api' })
+  t.strictSame(await statusesOf(app, [URL, '/v1/getImportFileData']), { [URL]: 200, '/v1/getImportFileData': 404 })
+})
+
+t.test('I4: under two prefixes each registration has its own options', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  for (const [prefix, messages] of [['/one', 1], ['/two', 2]] as const) {
+    await app.register(importFileData, { prefix, ...optionsOf({ store: storeOf({ countMessages: async () => messages }) }) })
+  }
+  t.equal((await call(app, { url: '/one/getImportFileData' })).json().message_count, 1)
+  t.equal((await call(app, { url: '/two/getImportFileData' })).json().message_count, 2)
+})
+
+t.test('I4: the same prefix twice fails the second registration', async t => {
+  const app = await buildUnder(t, '/api/v1')
+  await t.rejects(async () => await app.register(importFileData, { prefix: '/api/v1', ...optionsOf() }), { code: 'FST_ERR_DUPLICATED_ROUTE' })
+})
+
+t.test('I4: a slash too many, another case and an escaped slash are other paths', async t => {
+  const { options, calls } = recorded()
+  const app = await build(t, options)
+  const urls = [
+    '/api/v1/getImportFileData/',
+    '/api/v1//getImportFileData',
+    '//api/v1/getImportFileData',
+    '/api/v1/getimportfiledata',
+    '/API/V1/getImportFileData',
+    '/api/v1%2fgetImportFileData',
+    '/api/v1/getImportFileData%20',
+    '/api/v1/getImportFileData;a=b',
+    '/api/v1/getImportFileData.json'
+  ]
+  t.strictSame(await statusesOf(app, urls), Object.fromEntries(urls.map(url => [url, 404])))
+  t.strictSame(calls, [])
+})
+
+t.test('I4: a host that ignores slashes or case has that on this route, too', async t => {
+  const rows = [
+    [{ ignoreTrailingSlash: true }, '/api/v1/getImportFileData/'],
+    [{ ignoreDuplicateSlashes: true }, '/api//v1//getImportFileData'],
+    [{ caseSensitive: false }, '/api/v1/getimportfiledata']
+  ] as const
+  for (const [routerOptions, url] of rows) {
+    const { statusCode, body } = await call(await buildUnder(t, '/api/v1', { routerOptions }), { url })
+    t.strictSame([statusCode, body], [200, NOTHING_STAGED], url)
+  }
+})
+
+t.test('I4: a path that is escaped without need, and a whole URL as proxies send it, are the same path', async t => {
+  const app = await build(t)
+  for (const target of ['/api/v1/getImportFileDat%61', `http://localhost${URL}`]) {
+    const [reply] = await sendText(app, requestText([...callerLines, 'Connection: close'], { start: `GET ${target} HTTP/1.1` }))
+    t.strictSame([reply?.status, reply?.body], [200, NOTHING_STAGED], target)
+  }
+})
+
+t.test('I5: whatever the query is, the reply is the same', async t => {
+  const store = storeOf({ users: () => [[{ importIds: ['U1'], username: 'ada' }, { importIds: ['U2'] }]], countMessages: async () => 3 })
+  const app = await build(t, { store })
+  const { body: without } = await call(app)
+  const queries = {
+    'what older clients send': 'importerKey=slack',
+    'what other endpoints know': 'fields={"users":0}&count=1&offset=1&sort={"username":-1}&query={"users":1}',
+    'a key repeated': 'importerKey=slack&importerKey=csv&importerKey[]=api',
+    '1,000 keys': Array.from({ length: 1000 }, (_, number) => `key${number}=${number}`).join('&'),
+    'bad percent signs': 'a=%zz&%=%&b=%E0%A4%A',
+    'names that every object has': '__proto__[a]=1&constructor.prototype.a=1&__proto__=1&toString=1',
+    'the headers as parameters': 'X-User-Id=somebody&X-Auth-Token=else',
+    nothing: '',
+    'nothing but separators': '&&==&?&'
+  }
+  for (const [name, query] of Object.entries(queries)) {
+    const { statusCode, body } = await call(app, { url: `${URL}?${query}` })
+    t.strictSame([statusCode, body], [200, without], name)
+  }
+})
+
+t.test('I5: a query lets nobody in', async t => {
+  const { options, calls } = recorded()
+  const app = await build(t, options)
+  const { statusCode, body } = await app.inject(`${URL}?${new URLSearchParams(caller)}`)
+  t.strictSame([statusCode, body], [401, UNAUTHORIZED])
+  t.strictSame(calls, [])
+})
+
+t.test('I5: a bad percent sign in the path is refused by the host', async t => {
+  const { options, calls } = recorded()
+  const { statusCode } = await (await build(t, options)).inject({ url: '/api/v1/getImport%zzFileData', headers: caller })
+  t.equal(statusCode, 400)
+  t.strictSame(calls, [])
+})
+
+t.test('I6: any method but GET is 404, and neither the look-up nor the store is asked', async t => {
+  for (const exposeHeadRoutes of [true, false]) {
+    const { options, calls } = recorded()
+    const app = await build(t, options, { exposeHeadRoutes })
+    for (const method of ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'HEAD'] as const) {
+      const sent: InjectOptions = { method, url: URL, headers: caller, ...(method.startsWith('P') && { payload: { importerKey: 'slack' } }) }
+      t.equal((await app.inject(sent)).statusCode, 404, method)
+    }
+    t.strictSame(calls, [])
+  }
+})
+
+t.test('I6: TRACE, an unknown method and one in small letters are refused, and show the headers to nobody', async t => {
+  const { options, calls } = recorded()
+  const app = await build(t, options)
+  for (const [method, status] of [['TRACE', 404], ['BREW', 400], ['get', 400]] as const) {
+    const [reply] = await sendText(app, requestText([...callerLines, 'Connection: close'], { start: `${method} ${URL} HTTP/1.1` }))
+    t.equal(reply?.status, status, method)
+    t.notMatch(reply?.body, caller['x-auth-token'])
+  }
+  t.strictSame(calls, [])
+})
+
+t.test('I6: a preflight is answered by the host\'s CORS plugin, without asking anybody', async t => {
+  const { options, calls } = recorded()
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(cors, { origin: 'https://chat.example' })
+  await app.register(importFileData, { prefix: '/api/v1', ...options })
+  const reply = await app.inject({
+    method: 'OPTIONS',
+    url: URL,
+    headers: {
+      origin: 'https://chat.example',
+      'access-control-request-method': 'GET',
+      'access-control-request-headers': 'x-user-id, x-auth-token'
+    }
+  })
+  t.strictSame([reply.statusCode, reply.body], [204, ''])
+  t.equal(reply.headers['access-control-allow-headers'], 'x-user-id, x-auth-token')
+  t.strictSame(calls, [])
+})
+
+t.test('I7: the body of a GET is not looked at, and the next call on the connection is answered, too', async t => {
+  const app = await build(t)
+  app.addContentTypeParser('*', () => { throw new Error('nobody is to read a body') })
+  const bodies = {
+    JSON: ['Content-Type: application/json', '{"fields":'],
+    'a form': ['Content-Type: application/x-www-form-urlencoded', 'importerKey=slack'],
+    'no type at all': ['X-Nothing: nothing', '\0\0\0\0']
+  } as const
+  for (const [name, [type, body]] of Object.entries(bodies)) {
+    const replies = await sendText(app,
+      requestText([...callerLines, type, `Content-Length: ${body.length}`], { body }) + requestText([...callerLines, 'Connection: close']))
+    t.strictSame(replies.map(({ status, body }) => [status, body]), [[200, NOTHING_STAGED], [200, NOTHING_STAGED]], name)
+  }
+})
+
+t.test('I7: a body that is announced and never comes is not waited for', async t => {
+  const app = await build(t)
+  const [reply] = await sendText(app, requestText([...callerLines, 'Content-Length: 500', 'Connection: close'], { body: '{' }))
+  t.strictSame([reply?.status, reply?.body], [200, NOTHING_STAGED])
+})
+
+t.test('I7: a request with both a Content-Length and a Transfer-Encoding, in which another could hide, is refused', async t => {
+  const { options, calls } = recorded()
+  const app = await build(t, options)
+  const hidden = requestText(callerLines)
+  const replies = await sendText(app, requestText(
+    [...callerLines, 'Transfer-Encoding: chunked', `Content-Length: ${hidden.length + 5}`], { body: `0\r\n\r\n${hidden}` }))
+  t.strictSame(replies.map(({ status }) => status), [400])
+  t.strictSame(calls, [])
+})
+
+t.test('I7: an expectation is met or refused, and nobody waits', async t => {
+  const app = await build(t)
+  const lines = [...callerLines, 'Content-Length: 5', 'Connection: close']
+  const met = await sendText(app, requestText([...lines, 'Expect: 100-continue']))
+  t.strictSame(met.map(({ status, body }) => [status, body]), [[100, ''], [200, NOTHING_STAGED]])
+  const refused = await sendText(app, requestText([...lines, 'Expect: the-spanish-inquisition']))
+  t.strictSame(refused.map(({ status }) => status), [417])
+})
+
+t.test('I7: calls that come one upon another on a connection are answered whole, and in their order', async t => {
+  let turn = 0
+  const app = await build(t, { store: storeOf({ countMessages: async () => ++turn }) })
+  const replies = await sendText(app, requestText(callerLines) + requestText([]) + requestText([...callerLines, 'Connection: close']))
+  t.strictSame(replies.map(({ status, body }) => [status, body]), [
+    [200, '{"users":[],"channels":[],"message_count":1,"success":true}'],
+    [401, UNAUTHORIZED],
+    [200, '{"users":[],"channels":[],"message_count":2,"success":true}']
+  ])
+})
+
+t.test('I7: a client of HTTP/1.0 gets a small reply with its length', async t => {
+  const app = await build(t)
+  const [reply] = await sendText(app, requestText(callerLines, { start: `GET ${URL} HTTP/1.0` }))
+  t.strictSame([reply?.status, reply?.body], [200, NOTHING_STAGED])
+  t.equal(reply?.headers.get('content-length'), String(NOTHING_STAGED.length))
+})
+
+t.test('I8: whatever kind, part or encoding a caller asks for, the reply is the whole JSON', async t => {
+  for (const users of [[], [manyUsers]]) {
+    const app = await build(t, { store: storeOf({ users: () => users }) })
+    const { body: whole } = await call(app)
+    const rows = [
+      { accept: 'text/html' },
+      { accept: 'image/png, */*;q=0' },
+      { accept: '' },
+      { 'accept-language': 'de', 'accept-charset': 'iso-8859-1' },
+      { 'accept-encoding': 'gzip, br' },
+      { range: 'bytes=0-9' },
+      { range: 'bytes=-1', 'if-range': '"an-etag"' },
+      { range: 'users=0-9' }
+    ]
+    for (const headers of rows) {
+      const reply = await call(app, { headers })
+      t.strictSame([reply.statusCode, reply.headers['content-type']], [200, 'application/json; charset=utf-8'], JSON.stringify(headers))
+      t.equal(reply.body === whole, true, `${whole.length} characters`)
+      t.strictSame([reply.headers['content-range'], reply.headers['content-encoding']], [undefined, undefined])
+    }
+  }
+})
