@@ -3,10 +3,8 @@ import { type Batches } from './store.js'
 
 /** Reads a store's batches one by one, and can ask for the first before anybody wants it. */
 export class BatchReader<Staged> {
-  /** How many batches have been handed out. */
-  batches = 0
-
   readonly #open: () => Batches<Staged>
+  #isRead = false
   #iterator: AsyncIterator<readonly Staged[]> | Iterator<readonly Staged[]> | undefined
   #head: Promise<IteratorResult<readonly Staged[]>> | IteratorResult<readonly Staged[]> | undefined
 
@@ -35,8 +33,13 @@ export class BatchReader<Staged> {
     const result = await head
     if (result === undefined || result.done) return undefined
     if (!Array.isArray(result.value)) throw new InvalidStoreAnswer(this.name, 'its records in arrays, a batch at a time')
-    this.batches++
+    this.#isRead = true
     return result.value
+  }
+
+  /** Closes the batches when none has been read yet; the next read opens them again. */
+  closeUnread (): void {
+    if (!this.#isRead) this.close()
   }
 
   /** Ends the reading; the store learns of it by the iterator's `return`. May be called at any time, and again. */

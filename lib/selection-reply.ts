@@ -30,7 +30,7 @@ export async function sendSelection (
   reply.raw.once('close', () => pieces.return(''))
 
   const first = await callInjected(() => pieces.next())
-  if (first.done) return reply.send(first.value)
+  if (first.done) return reply.send(Buffer.from(first.value))
   dropWhenUnread(reply, writeTimeout)
   return reply.send(Readable.from(restOf(first.value, pieces, failure => breakOff(reply, context, failure))))
 }

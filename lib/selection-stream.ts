@@ -91,7 +91,6 @@ class SelectionWriter {
     let place = 0
     if (!isOptional) this.text += opening
     for (let batch = await reader.next(); batch !== undefined; batch = await reader.next()) {
-      if (reader.batches === 2) this.#closeReadersToCome()
       for (const staged of batch) {
         place++
         const item = toItem(staged)
@@ -102,9 +101,10 @@ class SelectionWriter {
           separator = ','
         }
         if (this.text.length >= PIECE_LENGTH) {
+          // MongoDB ends a cursor that is left alone for ten minutes: those of the parts to come are opened again in their turn.
+          if (this.pieces++ === 0) for (const other of this.#readers) other.closeUnread()
           yield this.text
           this.text = ''
-          this.pieces++
         } else if (++this.#recordsInTurn < RECORDS_PER_TURN) continue
         this.#recordsInTurn = 0
         await setImmediate()
@@ -113,11 +113,6 @@ class SelectionWriter {
     }
     if (last !== '') this.text += separator + last
     if (separator !== opening) this.text += '],'
-  }
-
-  // MongoDB ends a cursor that is left alone for ten minutes, so those of the parts to come are opened again in their turn.
-  #closeReadersToCome (): void {
-    for (const reader of this.#readers) if (reader.batches === 0) reader.close()
   }
 
   #leaveOut (kind: string, place: number): void {

@@ -62,7 +62,7 @@ export function rocketChatDatabase (
   demand('db', db, isObject, 'a Db of the mongodb driver')
   demand('db.collection', db.collection, isFunction, 'a function')
   demand('batchSize', batchSize, isPositiveInteger, 'a whole number above 0')
-  demand('maxTimeMS', maxTimeMS, isPositiveInteger, 'a number of milliseconds above 0')
+  demand('maxTimeMS', maxTimeMS, isPositiveInteger, 'a whole number of milliseconds above 0')
 
   const users = db.collection('users')
   const permissions = db.collection('rocketchat_permissions')
@@ -85,8 +85,9 @@ export function rocketChatDatabase (
         yield cursor.readBufferedDocuments().map(read) as unknown as StagedData[]
       }
     } finally {
-      // Not waited for: a server that stands still would hold the reply up.
-      cursor.close().catch(() => {})
+      // At the signal the driver closes the cursor itself, and a second time would end the session in which it kills it. Not
+      // waited for: a server that stands still would hold the reply up.
+      if (!limit.signal.aborted) cursor.close().catch(() => {})
     }
   }
 

@@ -1,0 +1,264 @@
+import { once } from 'node:events'
+import { type CommandStartedEvent, type Db, type MongoClient } from 'mongodb'
+import Fastify, { type FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
+import { importFileData } from '../lib/index.js'
+import { hashLoginToken, rocketChatDatabase, type RocketChatDatabaseOptions } from '../lib/rocketchat/index.js'
+import { caller, captureLog, levels, URL } from './fixtures/build.js'
+import { startMongo } from './fixtures/mongodb.js'
+import { readAll, request } from './fixtures/streaming.js'
+import { startProxy } from './fixtures/tcp-proxy.js'
+
+const mongo = await startMongo(t)
+const needsServer = { skip: mongo.missing }
+
+/** More users than one batch, and far less than a test may take. */
+const USERS = 2000
+
+/** An import of USERS users that is ready for selection, and the documented caller, who may run imports. */
+async function fill (db: Db, users = USERS): Promise<void> {
+  await db.collection<{ _id: string }>('users').insertOne(Object.assign({
+    _id: caller['x-user-id'],
+    active: true,
+    roles: ['admin'],
+    services: { resume: { loginTokens: [{ hashedToken: hashLoginToken(caller['x-auth-token']), when: new Date() }] } }
+  }))
+  await db.collection<{ _id: string }>('rocketchat_permissions').insertOne(Object.assign({ _id: 'run-import', roles: ['admin'] }))
+  await db.collection<{ _id: string }>('rocketchat_import').insertOne(Object.assign({
+    _id: 'operation-1', ts: new Date(), status: 'importer_user_selection', importerKey: 'slack', valid: true, _updatedAt: new Date()
+  }))
+  const data = db.collection('rocketchat_import_data')
+  await data.createIndex({ dataType: 1 })
+  await data.insertMany(Array.from({ length: users }, (_, index) => stagedUser(index)))
+  await data.insertMany([
+    { dataType: 'channel', data: { importIds: ['C1'], name: 'general', t: 'c' } },
+    { dataType: 'channel', data: { importIds: ['D1'], t: 'd', users: ['U1', 'U2'] } },
+    { dataType: 'channel', data: { importIds: ['D2'], t: 'd', users: ['U1', 'U3'] } },
+    { dataType: 'contact', data: { importIds: ['c-1'], name: 'Grace', emails: ['grace@example.com'], phones: [] } },
+    { dataType: 'message', data: { rid: 'C1', u: { _id: 'U1' }, msg: 'Hello' } },
+    { dataType: 'message', data: { rid: 'C1', u: { _id: 'U2' }, msg: 'Hello to you' } }
+  ])
+}
+
+function stagedUser (index: number): object {
+  const username = `user-${index}`
+  const data = { importIds: [`U${index}`], username, emails: [`${username}@example.com`], type: 'user', bio: 'x'.repeat(200) }
+  return { dataType: 'user', data }
+}
+
+/** The commands that a client sends, and the cursors that it has open on the server. */
+function watchCommands (client: MongoClient) {
+  const commands: CommandStartedEvent[] = []
+  const cursors = new Set<string>()
+  client.on('commandStarted', event => {
+    commands.push(event)
+    if (event.commandName === 'getMore') cursors.delete(String(event.command.getMore))
+    if (event.commandName === 'killCursors') for (const id of event.command.cursors) cursors.delete(String(id))
+  })
+  client.on('commandSucceeded', event => {
+    const { cursor } = Object.assign({ cursor: { id: 0 } }, event.reply)
+    if (['find', 'getMore'].includes(event.commandName) && String(cursor.id) !== '0') cursors.add(String(cursor.id))
+  })
+  const named = (name: string) => commands.filter(({ commandName }) => commandName === name).map(({ command }) => command)
+  const killed = async () => { while (named('killCursors').length === 0) await once(client, 'commandStarted') }
+  return { commands, cursors, named, killed }
+}
+
+/** A server over a filled database, which it reaches through a proxy. */
+async function start (t: Test, options: RocketChatDatabaseOptions = {}, users = USERS) {
+  const { db: direct } = mongo.database(t)
+  await fill(direct, users)
+  const proxy = await startProxy(mongo.port, mongo.host)
+  t.after(() => proxy.close())
+  const client = mongo.client(t, {
+    proxy, monitorCommands: true, serverSelectionTimeoutMS: 1000, heartbeatFrequencyMS: 500, minHeartbeatFrequencyMS: 50
+  })
+  const watched = watchCommands(client)
+  const log = captureLog()
+  const app: FastifyInstance = Fastify(log.server)
+  t.after(() => app.close())
+  await app.register(importFileData, { prefix: '/api/v1', ...rocketChatDatabase(client.db(direct.databaseName), options) })
+  return { app, direct, proxy, client, log, ...watched }
+}
+
+async function reply (app: FastifyInstance) {
+  return await app.inject({ url: URL, headers: caller })
+}
+
+async function nextCallIsRight (t: Test, app: FastifyInstance, users = USERS): Promise<void> {
+  const { text, isWhole } = await readAll(await request(app))
+  t.ok(isWhole)
+  t.equal(JSON.parse(text).users?.length, users, 'the next call is right')
+}
+
+t.test('a selection is read from the database, direct channels as one', needsServer, async t => {
+  const { app } = await start(t, {}, 100)
+  const { users, ...rest } = (await reply(app)).json()
+  t.equal(users.length, 100)
+  t.strictSame(rest, {
+    name: 'Slack',
+    channels: [
+      { channel_id: 'C1', name: 'general', is_archived: false, do_import: true, is_private: false, is_direct: false },
+      { channel_id: '__directMessages__', name: 'Direct Messages', is_archived: false, do_import: true, is_private: true, is_direct: true }
+    ],
+    contacts: [{ id: 'c-1', name: 'Grace', emails: ['grace@example.com'], phones: [], do_import: true }],
+    message_count: 2,
+    success: true
+  })
+})
+
+t.test('nothing is read but what the reply needs, each look-up by an index and each within maxTimeMS', needsServer, async t => {
+  const { app, named, commands } = await start(t, { batchSize: 2000, maxTimeMS: 20_000 }, 100)
+  await reply(app)
+  const finds = named('find')
+  t.match(finds.find(({ find }) => find === 'users'), {
+    filter: { _id: caller['x-user-id'], 'services.resume.loginTokens.hashedToken': hashLoginToken(caller['x-auth-token']) },
+    projection: { roles: 1 }
+  })
+  t.match(finds.find(({ find }) => find === 'rocketchat_permissions'), { filter: { _id: 'run-import' } })
+  t.match(finds.find(({ find }) => find === 'rocketchat_import'), { sort: new Map([['ts', -1]]), limit: 1 })
+  const staged = finds.filter(({ find }) => find === 'rocketchat_import_data')
+  t.equal(staged.length, 4, 'users, channels, one direct channel, contacts')
+  t.ok(staged.every(({ filter, projection }) => typeof filter.dataType === 'string' && projection['data.bio'] === undefined))
+  t.equal(staged.filter(({ batchSize }) => batchSize === 2000).length, 3)
+  const reads = commands.filter(({ commandName }) => ['find', 'aggregate', 'count'].includes(commandName))
+  t.ok(reads.every(({ command }) => command.maxTimeMS === 20_000), 'maxTimeMS goes with each')
+})
+
+t.test('S8: the database is never written to', needsServer, async t => {
+  const { app, commands } = await start(t)
+  await nextCallIsRight(t, app)
+  await app.inject({ url: URL, headers: { ...caller, 'x-auth-token': 'wrong' } })
+  const reading = new Set(['hello', 'ismaster', 'ping', 'find', 'getMore', 'aggregate', 'count', 'killCursors', 'endSessions'])
+  t.strictSame([...new Set(commands.map(({ commandName }) => commandName))].filter(name => !reading.has(name)), [])
+})
+
+t.test('a role that is taken away counts at once', needsServer, async t => {
+  const { app, direct } = await start(t, {}, 100)
+  t.equal((await reply(app)).statusCode, 200)
+  await direct.collection<{ _id: string }>('rocketchat_permissions').updateOne({ _id: 'run-import' }, { $set: { roles: ['owner'] } })
+  t.equal((await reply(app)).statusCode, 403)
+})
+
+t.test('a deactivated user is not let in', needsServer, async t => {
+  const { app, direct } = await start(t, {}, 100)
+  await direct.collection<{ _id: string }>('users').updateOne({ _id: caller['x-user-id'] }, { $set: { active: false } })
+  t.equal((await reply(app)).statusCode, 401)
+})
+
+t.test('a large selection is read batch by batch', needsServer, async t => {
+  const { app, named, cursors } = await start(t, { batchSize: 500 })
+  await nextCallIsRight(t, app)
+  t.ok(named('getMore').length >= USERS / 500 - 1)
+  t.ok(named('getMore').every(({ batchSize }) => batchSize === 500))
+  t.equal(cursors.size, 0)
+})
+
+t.test('F1: a database that is away at the start is a 503, and then none any more', needsServer, async t => {
+  const { app, proxy, client } = await start(t, {}, 100)
+  await proxy.refuse()
+  const away = await reply(app)
+  t.equal(away.statusCode, 503)
+  t.ok(Number(away.headers['retry-after']) >= 1)
+  t.equal(away.json().errorType, 'error-service-unavailable')
+  await proxy.restore()
+  await client.connect()
+  await nextCallIsRight(t, app, 100)
+})
+
+t.test('F2: a database that goes between two calls is a 503, and comes back by itself', needsServer, async t => {
+  const { app, proxy, log } = await start(t, {}, 100)
+  await nextCallIsRight(t, app, 100)
+  await proxy.refuse()
+  const away = await reply(app)
+  t.equal(away.statusCode, 503)
+  t.notMatch(away.body, /mongo|127\.0\.0\.1|ECONN/i)
+  t.match(log.records().filter(({ level }) => level === levels.error), [{ err: { stack: /caused by/ } }])
+  await proxy.restore()
+  await nextCallIsRight(t, app, 100)
+})
+
+t.test('F3: a database that is cut off in the middle of a reply breaks the reply', needsServer, async t => {
+  const { app, proxy, log } = await start(t, { batchSize: 100 })
+  await nextCallIsRight(t, app)
+  proxy.cutAfter(100_000)
+  const { text, isWhole } = await readAll(await request(app))
+  t.notOk(isWhole)
+  t.throws(() => JSON.parse(text), SyntaxError)
+  t.equal(log.records().filter(({ level }) => level === levels.error).length, 1)
+  await nextCallIsRight(t, app)
+})
+
+t.test('F5: a database that stands still for longer than maxTimeMS is a 503', needsServer, async t => {
+  const { app, proxy, log } = await start(t, { maxTimeMS: 2000 }, 100)
+  await nextCallIsRight(t, app, 100)
+  proxy.stall()
+  t.equal((await reply(app)).statusCode, 503)
+  t.match(log.records().find(({ level }) => level === levels.error)?.err, { stack: /FST_IMPORT_FILE_DATA_READ_TIMEOUT|maxTimeMS/ })
+  proxy.resume()
+  await nextCallIsRight(t, app, 100)
+})
+
+t.test('F5: a database that stands still in the middle of a reply breaks it after maxTimeMS, and its cursor is killed', needsServer, async t => {
+  const { app, proxy, killed, cursors } = await start(t, { maxTimeMS: 3000, batchSize: 100 })
+  await nextCallIsRight(t, app)
+  proxy.stallAfter(100_000)
+  const { text, isWhole } = await readAll(await request(app))
+  t.notOk(isWhole)
+  t.throws(() => JSON.parse(text), SyntaxError)
+  proxy.resume()
+  await killed()
+  t.equal(cursors.size, 0)
+  await nextCallIsRight(t, app)
+})
+
+t.test('F5: a database that is slow, and within maxTimeMS, does not cut the caller off', needsServer, async t => {
+  const { app, proxy } = await start(t, { batchSize: 500 })
+  proxy.slowDown(10)
+  await nextCallIsRight(t, app)
+})
+
+t.test('F8: a caller that leaves in the middle of a reply has its cursor killed, and no more is read', needsServer, async t => {
+  const { app, killed, cursors, named, log } = await start(t, { batchSize: 10 }, 3000)
+  const call = await request(app)
+  await once(call, 'data')
+  call.destroy()
+  await killed()
+  const reads = named('getMore').length
+  t.ok(reads < 200, `${reads} of 300 batches`)
+  t.equal(cursors.size, 0)
+  t.strictSame(log.records().filter(({ level }) => level >= levels.warn), [])
+  await nextCallIsRight(t, app, 3000)
+})
+
+t.test('fifty callers at once are each given the whole, and no cursor is left', needsServer, async t => {
+  const { app, cursors } = await start(t, {}, 100)
+  const replies = await Promise.all(Array.from({ length: 50 }, async () => await readAll(await request(app))))
+  t.ok(replies.every(({ text, isWhole }) => isWhole && JSON.parse(text).users.length === 100))
+  t.equal(cursors.size, 0)
+})
+
+t.test('F13: an import that takes another\'s place in the middle of a reply breaks it', needsServer, async t => {
+  const { app, direct, client } = await start(t, { batchSize: 100 })
+  const replaced = (async () => {
+    for (;;) {
+      const [event] = await once(client, 'commandStarted')
+      if (event.commandName === 'getMore') break
+    }
+    await direct.collection<{ _id: string }>('rocketchat_import').insertOne(Object.assign({
+      _id: 'operation-2', ts: new Date(Date.now() + 1000), status: 'importer_new', valid: true
+    }))
+  })()
+  const { isWhole } = await readAll(await request(app))
+  await replaced
+  t.notOk(isWhole)
+})
+
+for (const [name, db, options] of [
+  ['db', null, {}], ['db.collection', {}, {}], ['batchSize', undefined, { batchSize: 0 }], ['maxTimeMS', undefined, { maxTimeMS: '5' }]
+] as const) {
+  t.test(`a wrong ${name} is refused by name`, async t => {
+    const call = () => Reflect.apply(rocketChatDatabase, undefined, [db === undefined ? { collection () {} } : db, options])
+    t.throws(call, { code: 'FST_IMPORT_FILE_DATA_INVALID_OPTION', message: new RegExp(`"${name}"`) })
+  })
+}
