@@ -1,6 +1,9 @@
 import { InvalidStoreAnswer } from './errors.js'
 import { type Batches } from './store.js'
 
+/** In the place of an iterator that has come to its end by itself: there is nothing to be closed. */
+const ENDED: Iterator<never> = { next: () => ({ done: true, value: undefined }) }
+
 /** Reads a store's batches one by one, and can ask for the first before anybody wants it. */
 export class BatchReader<Staged> {
   readonly #open: () => Batches<Staged>
@@ -31,7 +34,10 @@ export class BatchReader<Staged> {
     const head = this.#head ?? this.#iterator?.next()
     this.#head = undefined
     const result = await head
-    if (result === undefined || result.done) return undefined
+    if (result === undefined || result.done) {
+      this.#iterator = ENDED
+      return undefined
+    }
     if (!Array.isArray(result.value)) throw new InvalidStoreAnswer(this.name, 'its records in arrays, a batch at a time')
     this.#isRead = true
     return result.value
@@ -48,7 +54,7 @@ export class BatchReader<Staged> {
     this.#iterator = undefined
     this.#head = undefined
     // The reply is decided already: that a store fails to tidy up changes nothing for the caller.
-    Promise.resolve(iterator?.return?.()).catch(() => {})
+    new Promise(resolve => resolve(iterator?.return?.())).catch(() => {})
   }
 }
 

@@ -79,7 +79,7 @@ function meaningOf ({ status, file }: ImportOperation): Meaning {
 }
 
 function importerName (key: string | null | undefined, importers: ReadonlyMap<string, string>): string | undefined {
-  if (key === null || key === undefined) return undefined
+  if (!key) return undefined
   const name = importers.get(key)
   if (name === undefined) throw new ImporterNotDefined(key)
   return name

@@ -17,6 +17,7 @@ interface Run {
 export class Preparation {
   readonly #prepare: Prepare
   readonly #runs = new Map<string, Run>()
+  #isClosed = false
 
   constructor (prepare: Prepare) {
     this.#prepare = prepare
@@ -40,11 +41,13 @@ export class Preparation {
 
   /** Ends what is running, and settles when it has ended. */
   async close (): Promise<void> {
+    this.#isClosed = true
     for (const { controller } of this.#runs.values()) controller.abort()
     await Promise.all([...this.#runs.values()].map(({ end }) => end))
   }
 
   #start (operation: ImportOperation, credentials: Credentials, log: FastifyBaseLogger): void {
+    if (this.#isClosed) return
     for (const [id, { state }] of this.#runs) if (state !== 'running') this.#runs.delete(id)
     const controller = new AbortController()
     const { signal } = controller

@@ -1,6 +1,10 @@
 import { type FastifyReply, type FastifyRequest } from 'fastify'
 import { isBrokenOff } from './call-context.js'
 import { RETRY_AFTER_SECONDS, toPublicError } from './errors.js'
+import { type ErrorReply, type Waiting } from './schemas.js'
+
+/** The media type of every reply. */
+export const JSON_TYPE = 'application/json; charset=utf-8'
 
 const CREDENTIAL_HEADERS = ['X-User-Id', 'X-Auth-Token']
 
@@ -33,5 +37,12 @@ export function answerErrors (error: unknown, _request: FastifyRequest, reply: F
   else if (statusCode >= 500) reply.log.error({ err: error }, body.error)
   else reply.log.info(body.error)
   if (statusCode === 503 && !reply.hasHeader('Retry-After')) reply.header('Retry-After', String(RETRY_AFTER_SECONDS))
-  return reply.code(statusCode).send(body)
+  // Of a selection that failed before its first piece: nobody is to keep the error in its place.
+  reply.removeHeader('ETag')
+  return sendJson(reply.code(statusCode), body)
+}
+
+/** Sends a small reply as text, so that no serializer or `preSerialization` hook of the host's has a hand in it. */
+export function sendJson (reply: FastifyReply, body: Waiting | ErrorReply): FastifyReply {
+  return reply.type(JSON_TYPE).send(JSON.stringify(body))
 }

@@ -1,5 +1,4 @@
 import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import fastJson from 'fast-json-stringify'
 import { type Caller, createAuthFunctions, kCaller } from './auth.js'
 import { CallContext } from './call-context.js'
 import { entityTagOf, isKnown } from './conditional.js'
@@ -7,7 +6,7 @@ import { InvalidStoreAnswer, callInjected, toPublicError } from './errors.js'
 import { isImportStatus, outcomeOf } from './operation.js'
 import { type ResolvedOptions } from './options.js'
 import { Preparation } from './preparation.js'
-import { answerErrors, markAsPrivate } from './reply-hooks.js'
+import { JSON_TYPE, answerErrors, markAsPrivate, sendJson } from './reply-hooks.js'
 import { headersSchema, replySchemas } from './schemas.js'
 import { sendSelection } from './selection-reply.js'
 import { type ImportDataStore, type ImportOperation } from './store.js'
@@ -39,14 +38,14 @@ export function addRoute (instance: FastifyInstance, options: ResolvedOptions): 
     if (isWaiting) reply.header('Retry-After', String(retryAfter(operation)))
     if (isKnown(entityTag, request.headers['if-none-match'])) return reply.code(304).send()
 
-    reply.type('application/json; charset=utf-8')
-    if (isWaiting) return reply.send(JSON.stringify(waitingReply(operation, stalled)))
-    return sendSelection(reply, context, store, operation, name, writeTimeout)
+    if (isWaiting) return sendJson(reply, waitingReply(operation, stalled))
+    return sendSelection(reply.type(JSON_TYPE), context, store, operation, name, writeTimeout)
   }
 
   function reportUnknownStatus (status: unknown, log: FastifyBaseLogger): void {
-    if (isImportStatus(status) || reportedStatuses.has(String(status))) return
-    reportedStatuses.add(String(status))
+    const word = typeof status === 'string' ? status : typeof status
+    if (isImportStatus(status) || reportedStatuses.has(word)) return
+    reportedStatuses.add(word)
     log.warn({ status }, 'The import operation has a status that is not known: the reply is the selection of what is staged')
   }
 
@@ -70,13 +69,10 @@ export function addRoute (instance: FastifyInstance, options: ResolvedOptions): 
       headers: headersSchema,
       response: replySchemas
     },
-    // The schemas are JSON Schema whatever compilers the host has set for its own; the headers are checked by the auth functions.
+    // The schemas describe, and are left to no compiler of the host's: the auth functions check the headers, and what is sent is
+    // text. An error comes to be serialized when a hook of the host's throws again on the reply to an error.
     validatorCompiler: () => () => true,
-    serializerCompiler: ({ schema }) => {
-      const write = fastJson(schema)
-      // An error comes here as it is when a hook of the host throws again on the reply to an error.
-      return reply => write(reply instanceof Error ? toPublicError(reply, undefined).body : reply)
-    },
+    serializerCompiler: () => payload => JSON.stringify(payload instanceof Error ? toPublicError(payload, undefined).body : payload),
     handler: handle
   })
 }

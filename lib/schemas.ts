@@ -120,8 +120,8 @@ export const errorReplySchema = Type.Object({
 export type ErrorReply = Static<typeof errorReplySchema>
 
 /**
- * The schemas of every reply by status, for the route: they write the small replies and describe all of them.
- * The selection is described here and written by `selection-stream.ts`, from the same item schemas.
+ * The schemas of every reply by status, for the route's description. `selection-stream.ts` writes the items of a selection by
+ * serializers made from the same schemas.
  */
 export const replySchemas = {
   200: Type.Union([selectionSchema, waitingSchema], { description: 'The selection, or that it is still being prepared' }),

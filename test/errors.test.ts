@@ -8,7 +8,9 @@ import {
   FileFormatInvalid, Forbidden, ImporterNotDefined, InternalServerError, InvalidOption, InvalidStoreAnswer, OperationInvalid,
   OperationNotFound, ServiceUnavailable, TooManyRequests, toPublicError, Unauthorized
 } from '../lib/errors.js'
-import { build, call, captureLog, FORBIDDEN, levels, NOTHING_STAGED, optionsOf, recorded, storeOf, UNAUTHORIZED } from './fixtures/build.js'
+import {
+  build, call, caller, captureLog, FORBIDDEN, levels, NOTHING_STAGED, optionsOf, recorded, storeOf, UNAUTHORIZED, URL
+} from './fixtures/build.js'
 
 /** Text that no caller may see. */
 const SECRET = 'mongodb://user:pw@10.0.0.7:27017 boom'
@@ -262,4 +264,13 @@ t.test('an importer\'s key is shown as the text that it is', async t => {
   const key = '%s %d "quoted" </script>'
   const { body } = toPublicError(new ImporterNotDefined(key), undefined)
   t.equal(body.error, `The importer (${key}) has no import class defined. [error-importer-not-defined]`)
+})
+
+t.test('a reply that a hook of the host gives itself is left as it is', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  app.addHook('onRequest', async (_request, reply) => reply.code(503).send({ message: 'maintenance' }))
+  await app.register(importFileData, { prefix: '/api/v1', ...optionsOf() })
+  const reply = await app.inject({ url: URL, headers: caller })
+  t.strictSame([reply.statusCode, reply.body], [503, '{"message":"maintenance"}'])
 })

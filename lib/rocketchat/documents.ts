@@ -70,6 +70,8 @@ export function toOperation (document: OperationDocument): ImportOperation {
 
 /** Whether the roles of a user meet the roles that have a permission. */
 export function rolesMeet (user: UserDocument | null | undefined, permission: PermissionDocument | null | undefined): boolean {
-  const granted = permission?.roles ?? []
-  return (user?.roles ?? []).some(role => granted.includes(role))
+  const held = user?.roles
+  const granted = permission?.roles
+  // Text would be searched for a part of it.
+  return Array.isArray(held) && Array.isArray(granted) && held.some(role => granted.includes(role))
 }

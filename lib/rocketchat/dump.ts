@@ -1,3 +1,4 @@
+import { demand } from '../option-checks.js'
 import {
   type OperationDocument,
   type PermissionDocument,
@@ -25,8 +26,14 @@ export interface RocketChatDocuments {
 /**
  * Rocket.Chat's documents, held in memory, as what the plugin wants injected. They are read anew for each call, so a host may
  * change the arrays at any time; they are never written to.
+ *
+ * @throws InvalidOption when one of the collections is no array
  */
 export function rocketChatDump (documents: RocketChatDocuments): RocketChatOptions {
+  for (const collection of ['rocketchat_import', 'rocketchat_import_data', 'users', 'rocketchat_permissions'] as const) {
+    demand(collection, documents[collection], Array.isArray, 'an array of documents')
+  }
+
   function * staged (dataType: string): Generator<StagedData[]> {
     const all = documents.rocketchat_import_data
     for (let from = 0; from < all.length; from += BATCH_SIZE) {
@@ -38,7 +45,7 @@ export function rocketChatDump (documents: RocketChatDocuments): RocketChatOptio
     lookupUser ({ userId, authToken }) {
       const hashedToken = hashLoginToken(authToken)
       return documents.users.find(user => user._id === userId && user.active !== false &&
-        user.services?.resume?.loginTokens?.some(token => token.hashedToken === hashedToken))
+        user.services?.resume?.loginTokens?.some(token => token?.hashedToken === hashedToken))
     },
     hasPermission: (user, permission) =>
       rolesMeet(user, documents.rocketchat_permissions.find(document => document._id === permission)),

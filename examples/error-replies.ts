@@ -1,0 +1,63 @@
+import { STATUS_CODES } from 'node:http'
+import { type Socket } from 'node:net'
+import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import { type ErrorReply } from '../lib/index.js'
+
+// The plugin answers for its own route alone. What is here answers for the rest of the server, in the same envelope.
+
+/** The error handler of the server: what the caller did wrong is told, and any other fault is in the log alone. */
+export function answerError (error: FastifyError, _request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const { statusCode = 500, message, code } = error
+  if (statusCode >= 400 && statusCode < 500) return send(reply, statusCode, envelope(message, code ?? codeOf(statusCode)))
+  reply.log.error({ err: error }, 'A request failed')
+  return send(reply, 500, envelope('Internal Server Error', codeOf(500)))
+}
+
+/** The reply to a request for which there is no route. */
+export function answerNotFound (_request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  return send(reply, 404, envelope('No such route: there is GET /api/v1/getImportFileData.', codeOf(404)))
+}
+
+/** The reply to what is no request in the eyes of Node.js' HTTP parser: Fastify knows nothing of it yet. */
+export function answerClientError (this: FastifyInstance, { code }: { code?: string }, socket: Socket): void {
+  // A reply that is under way on this connection is not to be mixed with another. The error holds the request's bytes, and so
+  // the caller's token: it is not for the log.
+  const isAnswering = '_httpMessage' in socket && socket._httpMessage
+  if (socket.writable && !isAnswering && code !== 'ECONNRESET') {
+    const [statusCode, message] = parserErrors.get(code) ?? [400, 'The request is not valid HTTP.']
+    const body = envelope(message, codeOf(statusCode))
+    this.log.info(body.error)
+    socket.write(asHttp(statusCode, JSON.stringify(body)))
+  }
+  socket.destroySoon()
+}
+
+const parserErrors = new Map<string | undefined, [statusCode: number, message: string]>([
+  ['HPE_HEADER_OVERFLOW', [431, 'The headers of the request are too large.']],
+  ['ERR_HTTP_REQUEST_TIMEOUT', [408, 'The request took too long to arrive.']]
+])
+
+function send (reply: FastifyReply, statusCode: number, body: ErrorReply): FastifyReply {
+  return reply.code(statusCode).headers({ 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' }).send(body)
+}
+
+function asHttp (statusCode: number, body: string): string {
+  return [
+    `HTTP/1.1 ${statusCode} ${STATUS_CODES[statusCode]}`,
+    'Content-Type: application/json; charset=utf-8',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    'Cache-Control: no-store',
+    'X-Content-Type-Options: nosniff',
+    'Connection: close',
+    '',
+    body
+  ].join('\r\n')
+}
+
+function envelope (message: string, code: string): ErrorReply {
+  return { success: false, error: `${message} [${code}]`, errorType: code }
+}
+
+function codeOf (statusCode: number): string {
+  return `error-${String(STATUS_CODES[statusCode]).toLowerCase().replace(/[^a-z]+/g, '-')}`
+}

@@ -1,0 +1,16 @@
+/** An element with the given properties and children; a string among them becomes text, never HTML. */
+export function element (name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties)
+  made.append(...children)
+  return made
+}
+
+/** The element of the page with this id. */
+export function byId (id) {
+  return document.getElementById(id)
+}
+
+/** Sets an element's text if it is another: a live region that is set to what it says already would be read out again. */
+export function setText (target, text) {
+  if (target.textContent !== text) target.textContent = text
+}

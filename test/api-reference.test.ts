@@ -1,0 +1,181 @@
+import rateLimit from '@fastify/rate-limit'
+import { Validator } from '@seriousme/openapi-schema-validator'
+import Fastify, { type FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
+import { Value } from 'typebox/value'
+import { apiReference } from '../examples/api-reference.js'
+import { type ImportFileDataOptions, importFileData } from '../lib/index.js'
+import { URL, caller, operation, optionsOf, storeOf } from './fixtures/build.js'
+
+/** What of an OpenAPI document is looked at here. */
+interface Document {
+  openapi: string
+  info: { title: string, version: string, description: string }
+  components: { securitySchemes: Record<string, { type: string, in: string, name: string }> }
+  paths: Record<string, Record<string, Operation>>
+}
+
+interface Operation {
+  parameters: Array<{ name: string, in: string, required: boolean }>
+  security: Array<Record<string, string[]>>
+  responses: Record<string, Response>
+}
+
+interface Response {
+  description: string
+  headers: Record<string, { schema: { type: string, examples?: unknown[] } }>
+  content?: Record<string, { schema: object, example?: unknown, examples?: Record<string, { value: unknown }> }>
+}
+
+/** A server with the reference and the route; what `register` adds comes between the two. */
+async function build (
+  t: Test,
+  changes: Partial<ImportFileDataOptions> = {},
+  register: (app: FastifyInstance) => void = () => {}
+): Promise<FastifyInstance> {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(apiReference)
+  register(app)
+  await app.register(importFileData, { prefix: '/api/v1', ...optionsOf(changes) })
+  return app
+}
+
+async function documentOf (app: FastifyInstance): Promise<Document> {
+  const reply = await app.inject('/docs/json')
+  return reply.json()
+}
+
+async function operationOf (app: FastifyInstance): Promise<Operation> {
+  const operation = (await documentOf(app)).paths[URL]?.['get']
+  if (operation === undefined) throw new Error('not documented')
+  return operation
+}
+
+t.test('the OpenAPI document is valid', async t => {
+  const app = await build(t)
+  t.match(await new Validator().validate({ ...await documentOf(app) }), { valid: true })
+})
+
+t.test('the document says what it describes, and in which version', async t => {
+  const { openapi, info } = await documentOf(await build(t))
+  t.equal(openapi, '3.1.0')
+  t.match(info, { title: 'Import file data', version: /^\d+\.\d+\.\d+/, description: /Retry-After/ })
+})
+
+t.test('the document has the route, wherever the host put it, and nothing of the reference itself', async t => {
+  const app = await build(t)
+  await app.register(importFileData, { prefix: '/elsewhere', ...optionsOf() })
+  t.strictSame(Object.keys((await documentOf(app)).paths), [URL, '/elsewhere/getImportFileData'])
+})
+
+t.test('the two headers that say who calls are security schemes, and both are needed', async t => {
+  const app = await build(t)
+  const { securitySchemes } = (await documentOf(app)).components
+  const { security } = await operationOf(app)
+  t.equal(security.length, 1)
+  const needed = Object.keys(security[0] ?? {}).map(name => securitySchemes[name])
+  t.match(needed, [{ type: 'apiKey', in: 'header', name: 'X-User-Id' }, { type: 'apiKey', in: 'header', name: 'X-Auth-Token' }])
+})
+
+t.test('If-None-Match is the one parameter, and need not be there', async t => {
+  const { parameters } = await operationOf(await build(t))
+  t.match(parameters, [{ in: 'header', name: 'If-None-Match', required: false }])
+  t.equal(parameters.length, 1)
+})
+
+t.test('every reply has a description and an example of each of its kinds, which fits its schema', async t => {
+  const { responses } = await operationOf(await build(t))
+  t.strictSame(Object.keys(responses).sort(), ['200', '304', '400', '401', '403', '429', '4XX', '500', '503'])
+  for (const [status, { description, content }] of Object.entries(responses)) {
+    t.not(description, 'Default Response', status)
+    if (status === '304') {
+      t.equal(content, undefined, 'a 304 has no content')
+      continue
+    }
+    const { schema = {}, example, examples = {} } = content?.['application/json'] ?? {}
+    const values = [...Object.values(examples).map(({ value }) => value), ...(example === undefined ? [] : [example])]
+    t.ok(values.length >= (status === '200' ? 2 : 1), `${status}: ${values.length} examples`)
+    for (const value of values) t.ok(Value.Check(schema, value), `${status}: ${JSON.stringify(value)}`)
+    t.notOk(Value.Check(schema, { success: true, error: 5 }), `${status} does not take anything`)
+  }
+})
+
+t.test('the examples of the headers of every reply fit their schemas', async t => {
+  const { responses } = await operationOf(await build(t))
+  for (const [status, { headers }] of Object.entries(responses)) {
+    for (const [name, { schema }] of Object.entries(headers)) {
+      t.ok(schema.examples?.every(example => Value.Check(schema, example)), `${status} ${name}`)
+    }
+  }
+})
+
+t.test('C4: a live reply of each status fits what the document says of it', async t => {
+  const updatedAt = new Date()
+  const ready = storeOf({
+    latestOperation: async () => operation({ updatedAt, importerKey: 'slack' }),
+    users: () => [[{ importIds: ['U1'], username: 'ada', emails: ['ada@example.com'], type: 'bot' }]],
+    channels: () => [[{ importIds: ['C1'], t: 'p' }, { importIds: ['D1'], t: 'd' }]],
+    contacts: () => [[{ importIds: ['c-1'] }]]
+  })
+  const waiting = storeOf({
+    latestOperation: async () => operation({
+      status: 'importer_preparing_users', updatedAt: new Date(0), reading: 'users.json', count: { total: 1, users: 1 }
+    })
+  })
+  const refused = Object.assign(new Error('I am a teapot'), { statusCode: 418 })
+  const lives: Array<[status: number, options: Partial<ImportFileDataOptions>, register?: (app: FastifyInstance) => void]> = [
+    [200, { store: ready }],
+    [200, { store: waiting }],
+    [304, { store: ready }],
+    [304, { store: waiting }],
+    [400, { store: storeOf({ latestOperation: async () => null }) }],
+    [400, { store: storeOf({ latestOperation: async () => operation({ status: 'importer_import_failed' }) }) }],
+    [401, { lookupUser: () => null }],
+    [403, { hasPermission: () => false }],
+    [429, {}, app => { app.register(rateLimit, { max: 0 }) }],
+    [500, {}, app => { app.addHook('preHandler', async () => { throw new Error('a fault') }) }],
+    [503, { store: storeOf({ latestOperation: async () => { throw new Error('down') } }) }],
+    [418, { lookupUser: () => { throw refused } }]
+  ]
+  const { responses } = await operationOf(await build(t))
+  for (const [status, options, register] of lives) {
+    const app = await build(t, options, register)
+    const headers = { ...caller, ...(status === 304 && { 'if-none-match': '*' }) }
+    const reply = await app.inject({ url: URL, headers })
+    t.equal(reply.statusCode, status)
+
+    const { headers: documented = {}, content = {} } = responses[status] ?? responses['4XX'] ?? {}
+    const { schema = undefined } = content['application/json'] ?? {}
+    if (schema === undefined) t.equal(reply.body, '')
+    else t.ok(Value.Check(schema, reply.json()), `${status}: ${reply.body}`)
+    for (const name of ['cache-control', 'vary', 'etag', 'retry-after']) {
+      const value = reply.headers[name]
+      if (value === undefined) continue
+      const { schema = undefined } = Object.entries(documented).find(([title]) => title.toLowerCase() === name)?.[1] ?? {}
+      t.ok(schema && Value.Check(schema, schema.type === 'integer' ? Number(value) : value), `${status} ${name}: ${value}`)
+    }
+  }
+})
+
+t.test('the reference changes nothing of what the route replies', async t => {
+  const withReference = await (await build(t)).inject({ url: URL, headers: caller })
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(importFileData, { prefix: '/api/v1', ...optionsOf() })
+  const without = await app.inject({ url: URL, headers: caller })
+  t.equal(withReference.body, without.body)
+  t.strictSame(Object.keys(withReference.headers), Object.keys(without.headers))
+})
+
+t.test('the reference is there for people and for programs', async t => {
+  const app = await build(t)
+  const page = await app.inject('/docs/')
+  t.equal(page.statusCode, 200)
+  t.match(page.headers['content-type'], 'text/html')
+  t.match(page.headers['content-security-policy'], "default-src 'self'")
+  t.equal((await app.inject('/docs')).statusCode, 200)
+  const yaml = await app.inject('/docs/yaml')
+  t.equal(yaml.statusCode, 200)
+  t.match(yaml.body, 'openapi: 3.1.0')
+})

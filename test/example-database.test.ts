@@ -1,0 +1,91 @@
+import { once } from 'node:events'
+import { PassThrough } from 'node:stream'
+import { type Db } from 'mongodb'
+import t, { type Test } from 'tap'
+import { loadDump } from '../examples/load-dump.js'
+import { buildServer } from '../examples/server.js'
+import { SAMPLE_IMPORT, readSettings } from '../examples/settings.js'
+import { StartupError } from '../examples/startup-error.js'
+import { FORBIDDEN, UNAUTHORIZED, call } from './fixtures/build.js'
+import { startMongo } from './fixtures/mongodb.js'
+import { startProxy } from './fixtures/tcp-proxy.js'
+
+const mongo = await startMongo(t)
+const needsServer = { skip: mongo.missing }
+
+/** The sample import, as mongoimport would bring it into a database. */
+async function importSample (db: Db): Promise<void> {
+  for (const [name, documents] of Object.entries(await loadDump(SAMPLE_IMPORT))) await db.collection(name).insertMany([...documents])
+}
+
+/** The example server over a database, and what it logs: `logged` settles once a line with such a text has come. */
+async function build (t: Test, env: NodeJS.ProcessEnv) {
+  const output = Object.assign(new PassThrough({ encoding: 'utf8' }), { isTTY: false })
+  let log = ''
+  output.on('data', text => { log += text })
+  const logged = async (text: string) => { while (!log.includes(text)) await once(output, 'data') }
+  const app = await buildServer(readSettings(env), output)
+  t.teardown(() => app.close())
+  return { app, logged, log: () => log }
+}
+
+t.test('MONGODB_URL serves Rocket.Chat\'s own database', needsServer, async t => {
+  const { db } = mongo.database(t)
+  await importSample(db)
+  const { app, logged } = await build(t, { MONGODB_URL: mongo.url(db.databaseName) })
+  await logged('Connected to the database')
+  const fromDatabase = (await call(app)).json()
+  const { app: fromFolder } = await build(t, {})
+  t.strictSame(fromDatabase, (await call(fromFolder)).json(), 'as the same documents in a folder')
+  t.equal((await call(app, { headers: { 'x-auth-token': 'wrong' } })).body, UNAUTHORIZED)
+  const second = { 'x-user-id': 'kQ7mWZs4hNbT9eRfx', 'x-auth-token': 'Hb2-vXq7LrT0sYw4PzN8cKdJ5mUeG1aFi3oQ6RtZx9E' }
+  t.equal((await call(app, { headers: second })).body, FORBIDDEN)
+})
+
+t.test('F1: it starts while the database is away, says so, answers 503, and recovers by itself', needsServer, async t => {
+  const { db } = mongo.database(t)
+  await importSample(db)
+  const proxy = await startProxy(mongo.port, mongo.host)
+  t.after(() => proxy.close())
+  await proxy.refuse()
+  const { app, logged, log } = await build(t, { MONGODB_URL: mongo.url(db.databaseName, proxy) })
+  await logged('The database is not to be had')
+  const away = await call(app)
+  t.equal(away.statusCode, 503)
+  t.match(away.headers, { 'retry-after': /^[1-9]\d*$/ })
+  await proxy.restore()
+  await logged('Connected to the database')
+  t.equal((await call(app)).json().users.length, 30)
+  await proxy.refuse()
+  t.equal((await call(app)).statusCode, 503)
+  await proxy.restore()
+  // The driver may hold more than one connection that it does not know to be dead.
+  let reply = await call(app)
+  while (reply.statusCode === 503) reply = await call(app)
+  t.equal(reply.json().users.length, 30)
+  t.notMatch(log(), 'Zu-Z6eKzIIz7MCCRGeHi29bYkXZCJ4SxFC0JAasqm92')
+})
+
+t.test('it closes while it still tries to reach the database', async t => {
+  const env = { MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' }
+  const { app: atOnce } = await build(t, env)
+  await t.resolves(atOnce.close())
+  const { app: betweenAttempts, logged } = await build(t, env)
+  await logged('The database is not to be had')
+  await t.resolves(betweenAttempts.close())
+})
+
+for (const [url, problem] of [
+  ['localhost:27017/rocketchat', /^MONGODB_URL cannot be read \(.*\): set it to mongodb:\/\/host:port\/database\.$/],
+  ['mongodb://localhost:27017', /^MONGODB_URL names no database/],
+  ['mongodb://localhost:27017/?directConnection=true', /^MONGODB_URL names no database/]
+] as const) {
+  t.test(`the MONGODB_URL ${url} is refused in one line`, async t => {
+    await t.rejects(build(t, { MONGODB_URL: url }), Object.assign(new StartupError(), { message: problem }))
+  })
+}
+
+t.test('a ROCKETCHAT_URL that is none is refused in one line', async t => {
+  await t.rejects(build(t, { ROCKETCHAT_URL: 'rocketchat' }), { message: /^ROCKETCHAT_URL is "rocketchat": set it to where/ })
+  t.ok(await build(t, { ROCKETCHAT_URL: 'http://localhost:3001' }))
+})

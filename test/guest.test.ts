@@ -1,0 +1,375 @@
+import { readFile } from 'node:fs/promises'
+import { brotliDecompressSync, gunzipSync, inflateSync } from 'node:zlib'
+import auth from '@fastify/auth'
+import compress from '@fastify/compress'
+import cors from '@fastify/cors'
+import helmet from '@fastify/helmet'
+import rateLimit from '@fastify/rate-limit'
+import underPressure from '@fastify/under-pressure'
+import NewestFastify, { type FastifyInstance, type FastifyRequest, type FastifyServerOptions } from 'fastify'
+import LowestFastify from 'fastify-lowest'
+import t, { type Test } from 'tap'
+import { kCaller } from '../lib/auth.js'
+import { importFileData, type ImportFileDataOptions, type ImportOperation, type StagedUser } from '../lib/index.js'
+import { call, caller, FORBIDDEN, NOTHING_STAGED, operation, optionsOf, recorded, storeOf, UNAUTHORIZED, URL } from './fixtures/build.js'
+import { readAll, request, userBatch, watchedUsers } from './fixtures/streaming.js'
+
+type Build = (options?: FastifyServerOptions) => FastifyInstance
+
+/** What a host does before it registers the plugin. */
+type SetUp = (app: FastifyInstance) => unknown
+
+const newest: Build = options => NewestFastify(options)
+// Its types are those of another package, though the tests need nothing that differs.
+const lowest = LowestFastify as unknown as Build
+
+/** The ends of the range of Fastify versions that the plugin is for. */
+const versions = { 'the newest Fastify': newest, 'the lowest Fastify': lowest }
+
+/** A server of a host that has set things up before it registers the plugin; it is closed after the test. */
+async function host (
+  t: Test,
+  setUp: SetUp,
+  changes: Partial<ImportFileDataOptions> = {},
+  { server, build = newest }: { server?: FastifyServerOptions, build?: Build } = {}
+): Promise<FastifyInstance> {
+  const app = build(server)
+  t.teardown(() => app.close())
+  await setUp(app)
+  await app.register(importFileData, { prefix: '/api/v1', ...optionsOf(changes) })
+  return app
+}
+
+const NOT_FOUND = '{"success":false,"error":"Import Operation Not Found [error-operation-not-found]","errorType":"error-operation-not-found"}'
+const UNAVAILABLE = '{"success":false,"error":"The import data cannot be read at the moment. Please try again in a few seconds. ' +
+  '[error-service-unavailable]","errorType":"error-service-unavailable"}'
+const SMALL = '{"users":[{"user_id":"U1","email":"","is_deleted":false,"is_bot":false,"do_import":true,"is_email_taken":false}],' +
+  '"channels":[],"message_count":0,"success":true}'
+
+const smallBatches: StagedUser[][] = [[{ importIds: ['U1'] }]]
+const largeBatches = Array.from({ length: 3 }, (_, batch) => userBatch(batch))
+
+/** A store of which a test says, call by call, what it gives. */
+function changeableStore () {
+  const state: { operation: ImportOperation | null, users: StagedUser[][] } = { operation: operation(), users: smallBatches }
+  return { state, store: storeOf({ latestOperation: async () => state.operation, users: () => state.users }) }
+}
+
+/** Every kind of reply is what it is in a host that has nothing of its own. */
+async function everyReplyIsAsEver (t: Test, setUp: SetUp, options: { server?: FastifyServerOptions, build?: Build } = {}): Promise<void> {
+  const { state, store } = changeableStore()
+  const app = await host(t, setUp, {
+    lookupUser: ({ userId, authToken }) => authToken === caller['x-auth-token'] ? { userId } : null,
+    hasPermission: user => 'userId' in user && user.userId === caller['x-user-id'],
+    store
+  }, options)
+  const rows: Array<[headers: object, operation: ImportOperation | null, status: number, body: string]> = [
+    [{}, operation(), 200, SMALL],
+    [{}, operation({ status: 'importer_preparing_users' }), 200, '{"waiting":true,"step":"importer_preparing_users","success":true}'],
+    [{}, null, 400, NOT_FOUND],
+    [{ 'x-auth-token': undefined }, operation(), 401, UNAUTHORIZED],
+    [{ 'x-auth-token': 'wrong' }, operation(), 401, UNAUTHORIZED],
+    [{ 'x-user-id': 'bob' }, operation(), 403, FORBIDDEN]
+  ]
+  for (const [headers, operation, status, body] of rows) {
+    state.operation = operation
+    const reply = await call(app, { headers: { ...headers } })
+    t.strictSame([reply.statusCode, reply.body], [status, body])
+    t.equal(reply.headers['content-type'], 'application/json; charset=utf-8')
+    t.equal(reply.headers['cache-control'], 'private, no-cache')
+  }
+  state.operation = operation()
+  state.users = largeBatches
+  const large = (await call(app)).json()
+  t.strictSame([large.users.length, large.users[2999].user_id, large.success], [3000, 'U-2-999', true])
+  state.users = null as unknown as StagedUser[][]
+  const failed = await call(app)
+  t.strictSame([failed.statusCode, failed.body, failed.headers['retry-after']], [503, UNAVAILABLE, '5'])
+}
+
+/** A function that no host of the tests may find called. */
+const never = (): never => { throw new Error('of the host\'s own, and not for this route') }
+
+/** The compilers of a host whose schemas are of another kind, as those of Zod: they can make nothing of JSON Schema. */
+function setForeignCompilers (app: FastifyInstance): void {
+  app.setValidatorCompiler(({ schema }) => 'safeParse' in Object(schema) ? value => ({ value }) : never())
+  app.setSerializerCompiler(({ schema }) => 'safeParse' in Object(schema) ? data => JSON.stringify(data) : never())
+  const schema = { safeParse: (value: unknown) => ({ value }) }
+  app.get('/own', { schema: { querystring: schema, response: { 200: schema } } }, async () => ({ own: true }))
+}
+
+/** Hosts that have something of their own which could get in the way. */
+const hosts: Record<string, [setUp: SetUp, server?: FastifyServerOptions]> = {
+  '@fastify/auth': [app => app.register(auth)],
+  'a decorator named auth that is another': [app => app.decorate('auth', never)],
+  'a user of its own on every request': [app => {
+    app.decorateRequest('user', null)
+    app.addHook('onRequest', async request => { request.setDecorator('user', { name: 'of the host' }) })
+  }],
+  'an error handler': [app => app.setErrorHandler(never)],
+  'a not-found handler': [app => app.setNotFoundHandler(never)],
+  'a serializer of all its replies': [app => app.setReplySerializer(payload => JSON.stringify({ host: payload }))],
+  'no parser of any content type': [app => app.removeAllContentTypeParsers()],
+  '@fastify/rate-limit': [app => app.register(rateLimit, { max: 100 })],
+  '@fastify/cors': [app => app.register(cors, { origin: true })],
+  '@fastify/helmet': [app => app.register(helmet)],
+  '@fastify/compress': [app => app.register(compress, { threshold: 0 })],
+  '@fastify/under-pressure': [app => app.register(underPressure, { maxEventLoopDelay: 60_000 })],
+  'compilers for schemas of another kind': [setForeignCompilers],
+  'a compilers\' factory of its own': [() => {}, {
+    schemaController: { compilersFactory: { buildValidator: () => never, buildSerializer: () => never } }
+  }],
+  'a format of its own for what a schema refuses': [() => {}, { schemaErrorFormatter: never }],
+  'options of its own for Ajv': [() => {}, {
+    ajv: { customOptions: { strict: true, allErrors: true, coerceTypes: false, removeAdditional: 'all', useDefaults: false } }
+  }],
+  'no HEAD routes': [() => {}, { exposeHeadRoutes: false }]
+}
+
+for (const [name, [setUp, server]] of Object.entries(hosts)) {
+  t.test(`in a host with ${name} every reply is as ever`, async t => {
+    await everyReplyIsAsEver(t, setUp, { ...(server && { server }) })
+  })
+}
+
+t.test('@fastify/auth that the host registers after the plugin is the host\'s own', async t => {
+  const app = await host(t, () => {})
+  await app.register(auth)
+  const isHost = async ({ headers }: FastifyRequest) => { if (headers['x-host'] !== 'yes') throw new Error('the host says no') }
+  app.get('/own', { onRequest: app.auth([isHost]) }, async () => 'own')
+  t.equal((await app.inject({ url: '/own', headers: { 'x-host': 'yes' } })).body, 'own')
+  t.match((await app.inject({ url: '/own', headers: caller })).json(), { statusCode: 401, message: 'the host says no' })
+  t.equal((await call(app)).body, NOTHING_STAGED)
+})
+
+t.test('what the host has put on a request is there for the injected functions, and stays what it was', async t => {
+  const seen: unknown[] = []
+  const app = await host(t, app => {
+    app.decorateRequest('user', null)
+    app.addHook('onRequest', async request => { request.setDecorator('user', 'of the host') })
+    app.addHook('onResponse', async request => { seen.push(request.getDecorator('user')) })
+  }, {
+    lookupUser (_credentials, request) { seen.push(request.getDecorator('user')); return { id: 'of the plugin' } },
+    hasPermission (_user, _permission, request) { seen.push(request.getDecorator('user')); return true }
+  })
+  t.equal((await call(app)).statusCode, 200)
+  t.strictSame(seen, ['of the host', 'of the host', 'of the host'])
+})
+
+t.test('two prefixes in one server are two of them, each with its own options', async t => {
+  const app = await host(t, app => app.register(importFileData, {
+    prefix: '/other',
+    ...optionsOf({ hasPermission: () => false }),
+    importers: { csv: 'of the other' }
+  }), { store: storeOf({ latestOperation: async () => operation({ importerKey: 'csv' }) }) })
+  const reply = await call(app)
+  t.strictSame([reply.statusCode, reply.body], [200, '{"name":"CSV","users":[],"channels":[],"message_count":0,"success":true}'])
+  const other = await call(app, { url: '/other/getImportFileData' })
+  t.strictSame([other.statusCode, other.body], [403, FORBIDDEN])
+})
+
+// The host's plugins have their part in the route
+
+t.test('a 429 of @fastify/rate-limit is in the contract\'s envelope, whatever the host makes of it on its own routes', async t => {
+  const app = await host(t, async app => {
+    const errorResponseBuilder = () => Object.assign(new Error('not so fast'), { statusCode: 429 })
+    await app.register(rateLimit, { max: 1, timeWindow: 60_000, errorResponseBuilder })
+    app.get('/own', async () => 'own')
+  })
+  const first = await call(app)
+  t.strictSame([first.statusCode, first.body, first.headers['x-ratelimit-remaining']], [200, NOTHING_STAGED, '0'])
+  const { statusCode, headers, body } = await call(app)
+  t.strictSame([statusCode, body], [429, '{"success":false,"error":"Error, too many requests. Please slow down. You must wait ' +
+    `${headers['retry-after']} seconds before trying this endpoint again. [error-too-many-requests]","errorType":"error-too-many-requests"}`])
+  t.match(headers, { 'x-ratelimit-limit': '1', 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': /^\d+$/ })
+  t.match((await app.inject('/own')).json(), { message: 'not so fast' })
+})
+
+t.test('S10: @fastify/rate-limit of the host counts guesses of a token, and refuses more of them before the look-up', async t => {
+  const { options, calls } = recorded()
+  const app = await host(t, app => app.register(rateLimit, { max: 2 }), options)
+  const statuses: number[] = []
+  for (let guess = 0; guess < 4; guess++) statuses.push((await call(app, { headers: { 'x-auth-token': `guess ${guess}` } })).statusCode)
+  t.strictSame(statuses, [401, 401, 429, 429])
+  t.strictSame(calls, ['lookupUser', 'lookupUser'])
+})
+
+t.test('@fastify/cors and @fastify/helmet put their headers on every reply, and Vary has both what they say and what the plugin does', async t => {
+  const app = await host(t, async app => {
+    await app.register(cors, { origin: ['https://chat.example'], credentials: true })
+    await app.register(helmet)
+  })
+  for (const [token, status] of [[caller['x-auth-token'], 200], ['wrong', 401]] as const) {
+    const { statusCode, headers } = await call(app, { headers: { origin: 'https://chat.example', 'x-auth-token': token } })
+    t.equal(statusCode, status)
+    t.match(headers, {
+      vary: 'Origin, X-User-Id, X-Auth-Token',
+      'access-control-allow-origin': 'https://chat.example',
+      'access-control-allow-credentials': 'true',
+      'strict-transport-security': /max-age/,
+      'x-content-type-options': 'nosniff',
+      'cache-control': 'private, no-cache'
+    })
+  }
+})
+
+const decompress = { gzip: gunzipSync, br: brotliDecompressSync, deflate: inflateSync }
+
+t.test('@fastify/compress compresses a selection of any size, which is the same when it is unpacked', async t => {
+  const { state, store } = changeableStore()
+  const app = await host(t, app => app.register(compress, { threshold: 100 }), { store })
+  for (const [size, users] of [['small', smallBatches], ['large', largeBatches]] as const) {
+    state.users = users
+    const { body: expected } = await call(app)
+    for (const [encoding, unpack] of Object.entries(decompress)) {
+      const { statusCode, headers, rawPayload } = await app.inject({ url: URL, headers: { ...caller, 'accept-encoding': encoding } })
+      t.strictSame([statusCode, headers['content-encoding']], [200, encoding], size)
+      t.equal(unpack(rawPayload).toString() === expected, true, `${size}: ${rawPayload.length} bytes`)
+      t.strictSame(String(headers['vary']).toLowerCase().split(', ').sort(), ['accept-encoding', 'x-auth-token', 'x-user-id'])
+    }
+  }
+})
+
+t.test('a selection that is compressed by @fastify/compress, and fails, is broken off', async t => {
+  const { users, seen } = watchedUsers(200)
+  const app = await host(t, app => app.register(compress), {
+    store: storeOf({ async * users () { yield * users(); throw new Error('lost the connection') } })
+  })
+  const reply = await request(app, { headers: { ...caller, 'accept-encoding': 'gzip' } })
+  t.equal(reply.headers['content-encoding'], 'gzip')
+  t.notOk((await readAll(reply)).isWhole)
+  await seen.closed
+})
+
+t.test('a 503 of @fastify/under-pressure is in the contract\'s envelope, and on the host\'s own routes as it was', async t => {
+  const app = await host(t, async app => {
+    await app.register(underPressure, { healthCheck: async () => false, healthCheckInterval: 60_000, retryAfter: 50 })
+    app.get('/own', async () => 'own')
+  })
+  const { statusCode, headers, body } = await call(app)
+  t.strictSame([statusCode, headers['retry-after'], body], [503, '50', UNAVAILABLE])
+  t.match((await app.inject('/own')).json(), { code: 'FST_UNDER_PRESSURE', statusCode: 503 })
+})
+
+// Nothing is visible outside
+
+/** The routes of a host that may notice something of the plugin, with and without an error and a schema. */
+function setOwnRoutes (app: FastifyInstance): void {
+  app.get('/own', async () => ({ own: true }))
+  app.get('/api/v1/own', async () => ({ own: true }))
+  app.get('/throws', async () => { throw Object.assign(new Error('of the host'), { statusCode: 418 }) })
+  app.get('/fails', async () => { throw new Error('of the host') })
+  app.post('/own', { schema: { body: { type: 'object', required: ['name'], properties: { name: { type: 'string' } } } } }, async () => 'posted')
+}
+
+const ownCalls = [
+  { method: 'GET', url: '/own', headers: caller },
+  { method: 'GET', url: '/api/v1/own', headers: caller },
+  { method: 'HEAD', url: '/api/v1/own' },
+  { method: 'GET', url: '/throws' },
+  { method: 'GET', url: '/fails' },
+  { method: 'POST', url: '/own', payload: { name: 'ada' } },
+  { method: 'POST', url: '/own', payload: {} },
+  { method: 'POST', url: '/own', payload: 'name', headers: { 'content-type': 'text/csv' } },
+  { method: 'GET', url: '/api/v1/nothing', headers: caller },
+  { method: 'HEAD', url: URL, headers: caller },
+  { method: 'OPTIONS', url: URL },
+  { method: 'POST', url: URL, payload: {} },
+  { method: 'GET', url: '/getImportFileData', headers: caller }
+] as const
+
+for (const [version, build] of Object.entries(versions)) {
+  t.test(`on ${version} the host's other routes answer as they do without the plugin, to the last header`, async t => {
+    const without = build()
+    t.teardown(() => without.close())
+    setOwnRoutes(without)
+    const guested = await host(t, setOwnRoutes, {}, { build })
+    for (const options of ownCalls) {
+      const [expected, actual] = await Promise.all([without, guested].map(async app => {
+        const { statusCode, headers: { date, ...headers }, body } = await app.inject(options)
+        return { statusCode, headers, body }
+      }))
+      t.strictSame(actual, expected, `${options.method} ${options.url}`)
+    }
+  })
+}
+
+t.test('the host sees no decorator, no HEAD route and no hook of the plugin', async t => {
+  const ours = ['auth', 'verifyBearerAuth', 'user', 'caller', 'credentials', 'importFileData', kCaller]
+  const app = await host(t, () => {})
+  const routes: string[] = []
+  app.addHook('onRoute', ({ method, url }) => { routes.push(`${String(method)} ${url}`) })
+  app.get('/own', async request => ({ isMarked: kCaller in request }))
+  t.strictSame((await app.inject('/own')).json(), { isMarked: false })
+  for (const name of ours) {
+    t.notOk(app.hasDecorator(name), String(name))
+    t.notOk(app.hasRequestDecorator(name), `request: ${String(name)}`)
+    t.notOk(app.hasReplyDecorator(name), `reply: ${String(name)}`)
+  }
+  t.notOk(app.hasRoute({ method: 'HEAD', url: URL }))
+  t.strictSame(routes, ['GET /own', 'HEAD /own'])
+})
+
+t.test('the plugin is one name among the host\'s plugins, and @fastify/auth within it', async t => {
+  const app = await host(t, () => {})
+  await app.ready()
+  t.ok(app.hasPlugin('fastify-import-file-data'))
+  t.notOk(app.hasPlugin('@fastify/auth'))
+  t.match(app.printPlugins(), /fastify-import-file-data[^]*@fastify\/auth/)
+})
+
+t.test('no listener of the process or of the server is the plugin\'s', async t => {
+  const listeners = (emitter: NodeJS.EventEmitter) =>
+    Object.fromEntries(emitter.eventNames().map(name => [String(name), emitter.listenerCount(name)]))
+  const without = NewestFastify()
+  t.teardown(() => without.close())
+  const processBefore = listeners(process)
+  const app = await host(t, () => {}, { prepare: async () => {}, store: storeOf({ users: () => largeBatches }) })
+  await Promise.all([app.ready(), without.ready()])
+  t.strictSame(listeners(app.server), listeners(without.server))
+  await call(app)
+  t.strictSame(listeners(process), processBefore)
+})
+
+// The versions of Fastify
+
+t.test('on the lowest Fastify every reply is as ever', async t => {
+  await everyReplyIsAsEver(t, app => t.equal(app.version, '5.3.2'), { build: lowest })
+})
+
+for (const [version, build] of Object.entries(versions)) {
+  t.test(`F14: on ${version} a selection that is under way when the server closes comes whole`, async t => {
+    let mayGoOn = (): void => {}
+    const permission = new Promise<void>(resolve => { mayGoOn = resolve })
+    const { users } = watchedUsers(10, batch => batch === 5 ? permission : undefined)
+    const app = await host(t, () => {}, { store: storeOf({ users }) }, { build })
+    const reply = await request(app)
+    const closed = app.close()
+    mayGoOn()
+    const { text, isWhole } = await readAll(reply)
+    t.ok(isWhole)
+    t.equal(JSON.parse(text).users.length, 10_000)
+    await closed
+  })
+}
+
+t.test('a Fastify that is too old, or cuts replies off when it closes, is refused, and any other 5 is not', async t => {
+  const register = async (version: string) => {
+    const app = NewestFastify()
+    t.teardown(() => app.close())
+    Object.defineProperty(app, 'version', { value: version })
+    await app.register(importFileData, optionsOf())
+  }
+  for (const version of ['5.3.2', '5.8.5', '5.11.1', '5.12.8', '5.99.0']) await t.resolves(register(version), version)
+  for (const version of ['4.29.1', '5.3.1', '5.9.0', '5.9.1', '5.10.0', '5.11.0', '6.0.0']) {
+    await t.rejects(register(version), { code: 'FST_ERR_PLUGIN_VERSION_MISMATCH', message: /fastify-import-file-data/ }, version)
+  }
+})
+
+t.test('package.json names the same range of Fastify, and the lowest of it is tested', async t => {
+  const { name, peerDependencies, devDependencies } =
+    JSON.parse(await readFile(new globalThis.URL('../package.json', import.meta.url), 'utf8'))
+  const meta: unknown = Reflect.get(importFileData, Symbol.for('plugin-meta'))
+  t.match(meta, { name, fastify: peerDependencies.fastify })
+  t.match(devDependencies['fastify-lowest'], 'npm:fastify@5.3.2')
+})

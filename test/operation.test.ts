@@ -1,0 +1,208 @@
+import { inspect } from 'node:util'
+import t, { type Test } from 'tap'
+import { importStatuses, type ImportFileDataOptions, type ImportOperation } from '../lib/index.js'
+import { build, call, captureLog, levels, NOTHING_STAGED, operation, recorded, storeOf } from './fixtures/build.js'
+
+// What contract.md says, byte for byte, and in its own words: nothing here is taken from lib.
+
+const NOT_FOUND = '{"success":false,"error":"Import Operation Not Found [error-operation-not-found]","errorType":"error-operation-not-found"}'
+const INVALID = '{"success":false,"error":"Invalid Import Operation [error-import-operation-invalid]","errorType":"error-import-operation-invalid"}'
+const FORMAT_INVALID = '{"success":false,"error":"Failed to process import file. Please check the file format and try again. ' +
+  '[error-import-file-format-invalid]","errorType":"error-import-file-format-invalid"}'
+
+/** The reply to an operation whose importer is not registered. */
+const notDefined = (key: string) => '{"success":false,' +
+  `"error":"The importer (${key}) has no import class defined. [error-importer-not-defined]","errorType":"error-importer-not-defined"}`
+
+/** The selection of nothing, by an importer with this display name. */
+const nothingBy = (name: string) => `{"name":"${name}","users":[],"channels":[],"message_count":0,"success":true}`
+
+/** Each status, and what it is answered by: the first while the operation is valid, the second when it is not. */
+const golden = {
+  importer_new: ['selection', 'selection'],
+  importer_uploading: ['selection', 'selection'],
+  importer_downloading_file: ['waiting', 'invalid'],
+  importer_file_loaded: ['selection', 'selection'],
+  importer_preparing_started: ['waiting', 'invalid'],
+  importer_preparing_users: ['waiting', 'invalid'],
+  importer_preparing_channels: ['waiting', 'invalid'],
+  importer_preparing_contacts: ['waiting', 'invalid'],
+  importer_preparing_messages: ['waiting', 'invalid'],
+  importer_user_selection: ['selection', 'selection'],
+  importer_importing_started: ['selection', 'selection'],
+  importer_importing_users: ['selection', 'selection'],
+  importer_importing_contacts: ['selection', 'selection'],
+  importer_importing_channels: ['selection', 'selection'],
+  importer_importing_messages: ['selection', 'selection'],
+  importer_importing_files: ['selection', 'selection'],
+  importer_finishing: ['selection', 'selection'],
+  importer_done: ['selection', 'selection'],
+  importer_import_failed: ['format invalid', 'format invalid'],
+  importer_import_cancelled: ['selection', 'selection']
+} as const
+
+const statuses = Object.keys(golden) as Array<keyof typeof golden>
+
+/** The reply to an operation as the table has it, whose importer has this display name, if it has one at all. */
+function goldenReply (status: keyof typeof golden, valid: boolean | undefined, name: string | undefined): [status: number, body: string] {
+  switch (golden[status][valid === false ? 1 : 0]) {
+    case 'selection': return [200, name === undefined ? NOTHING_STAGED : nothingBy(name)]
+    case 'waiting': return [200, `{"waiting":true,"step":"${status}","success":true}`]
+    case 'invalid': return [400, INVALID]
+    case 'format invalid': return [400, FORMAT_INVALID]
+  }
+}
+
+/** An operation as a store without types may give it: members that are undefined are left out. */
+function operationWith (changes: Record<string, unknown>): ImportOperation {
+  const known = Object.entries({ ...operation(), ...changes }).filter(([, value]) => value !== undefined)
+  return Object.fromEntries(known) as unknown as ImportOperation
+}
+
+/** Status and body of a call for the operation that a test puts in place, over one server. */
+async function answers (t: Test, options: Partial<ImportFileDataOptions> = {}, server = {}) {
+  let current: unknown
+  const store = storeOf({ latestOperation: async () => current as ImportOperation })
+  const app = await build(t, { store, ...options }, server)
+  return async (operation: unknown): Promise<[status: number, body: string]> => {
+    current = operation
+    const { statusCode, body } = await call(app)
+    return [statusCode, body]
+  }
+}
+
+t.test('there are twenty statuses, and no other', async t => {
+  t.equal(statuses.length, 20)
+  t.strictSame([...importStatuses].sort(), [...statuses].sort())
+})
+
+for (const status of statuses) {
+  const [whileValid, whenInvalid] = golden[status]
+  const words = whileValid === whenInvalid ? whileValid : `${whileValid} while the operation is valid, and by ${whenInvalid} when it is not`
+  t.test(`C1: ${status} is answered by ${words}, once its importer is known`, async t => {
+    const answer = await answers(t)
+    for (const valid of [true, false, undefined]) {
+      for (const file of [undefined, null, '/uploads/import.zip']) {
+        const told = (importerKey?: string) => answer(operationWith({ status, valid, file, importerKey }))
+        const combination = `valid: ${valid}, file: ${file}`
+        t.strictSame(await told('slack'), goldenReply(status, valid, 'Slack'), `${combination}, a known importer`)
+        t.strictSame(await told(), goldenReply(status, valid, undefined), `${combination}, no importer`)
+        t.strictSame(await told('msteams'), [400, notDefined('msteams')], `${combination}, an importer that is not known`)
+      }
+    }
+  })
+}
+
+t.test('C1: no operation at all is answered by error-operation-not-found, and nothing staged is read', async t => {
+  for (const nothing of [null, undefined]) {
+    const { options, calls } = recorded({ store: storeOf({ latestOperation: async () => nothing as unknown as ImportOperation }) })
+    const { statusCode, body } = await call(await build(t, options))
+    t.strictSame([statusCode, body], [400, NOT_FOUND], String(nothing))
+    t.strictSame(calls, ['lookupUser', 'hasPermission', 'latestOperation'])
+  }
+})
+
+t.test('what a store gives that is no operation is a 503, and the log says so', async t => {
+  for (const value of [7, 'operation-1', true, () => {}]) {
+    const log = captureLog()
+    const [status, body] = await (await answers(t, {}, log.server))(value)
+    t.strictSame([status, JSON.parse(body).errorType], [503, 'error-service-unavailable'], inspect(value))
+    t.match(log.records().filter(({ level }) => level >= levels.warn), [
+      { level: levels.error, err: { message: 'The store\'s latestOperation() must give an operation, or null' } }
+    ])
+  }
+})
+
+t.test('C1: waiting and every error of an operation read nothing that is staged', async t => {
+  let current: ImportOperation | null = null
+  const { options, calls } = recorded({ store: storeOf({ latestOperation: async () => current }) })
+  const app = await build(t, options)
+  for (const [status, valid, importerKey] of [
+    ['importer_preparing_users', true, 'csv'],
+    ['importer_preparing_users', false, 'csv'],
+    ['importer_import_failed', true, 'csv'],
+    ['importer_done', true, 'msteams']
+  ] as const) {
+    current = operation({ status, valid, importerKey })
+    await call(app)
+    t.strictSame(calls.splice(0), ['lookupUser', 'hasPermission', 'latestOperation'], `${status}, ${importerKey}`)
+  }
+})
+
+t.test('C1: the selection names the importer as Rocket.Chat does', async t => {
+  const answer = await answers(t)
+  for (const [importerKey, name] of [
+    ['csv', 'CSV'],
+    ['slack', 'Slack'],
+    ['slack-users', 'Slack_Users'],
+    ['hipchatenterprise', 'HipChat (tar.gz)'],
+    ['pending-files', 'Pending Files'],
+    ['pending-avatars', 'Pending Avatars'],
+    ['omnichannel_contact', 'omnichannel_contacts_importer'],
+    ['api', 'API']
+  ] as const) {
+    t.strictSame(await answer(operation({ importerKey })), [200, nothingBy(name)], importerKey)
+  }
+})
+
+t.test('an importer without a key, or with an empty one, is none', async t => {
+  const answer = await answers(t)
+  for (const importerKey of [null, undefined, '']) t.strictSame(await answer(operationWith({ importerKey })), [200, NOTHING_STAGED])
+})
+
+t.test('importers of the host\'s own are known by their keys alone, even those that every object has', async t => {
+  const keys = ['__proto__', 'constructor', 'toString', 'hasOwnProperty', '%s', ' ']
+  const answerByNone = await answers(t, { importers: {} })
+  const own: Record<string, string> = Object.fromEntries(keys.map(key => [key, `Importer ${key}`]))
+  const answerByOwn = await answers(t, { importers: own })
+  for (const importerKey of keys) {
+    t.strictSame(await answerByNone(operation({ importerKey })), [400, notDefined(importerKey)], `${importerKey} is not there`)
+    t.strictSame(await answerByOwn(operation({ importerKey })), [200, nothingBy(`Importer ${importerKey}`)], `${importerKey} is there`)
+  }
+  t.strictSame(await answerByOwn(operation({ importerKey: 'csv' })), [400, notDefined('csv')], 'Rocket.Chat\'s own are not')
+})
+
+t.test('a display name is told as it is, whatever is in it', async t => {
+  const names = ['', '"quoted" \\ </script> \u2028', 'お名前 🚀', '\ud800 alone', 'x'.repeat(100_000)]
+  for (const name of names) {
+    const answer = await answers(t, { importers: { mine: name } })
+    const [status, body] = await answer(operation({ importerKey: 'mine' }))
+    t.strictSame([status, JSON.parse(body)], [200, { name, users: [], channels: [], message_count: 0, success: true }])
+  }
+})
+
+t.test('F7: a status that is not known is answered by the selection, and logged once', async t => {
+  const log = captureLog()
+  const answer = await answers(t, {}, log.server)
+  const unknown = ['importer_from_the_future', 'importer_importing', '', 'IMPORTER_DONE', 'user_selection', 'constructor', '__proto__']
+  for (const status of [...unknown, ...unknown]) {
+    for (const valid of [true, false, undefined]) t.strictSame(await answer(operationWith({ status, valid })), [200, NOTHING_STAGED], status)
+  }
+  const warnings = log.records().filter(({ level }) => level >= levels.warn)
+  t.strictSame(warnings.map(({ level, status }) => [level, status]), unknown.map(status => [levels.warn, status]))
+})
+
+t.test('F7: an operation with fields that are missing or ill is never a 500', async t => {
+  const answer = await answers(t)
+  const waiting = '{"waiting":true,"step":"importer_preparing_users","success":true}'
+  const ill: Array<[changes: Record<string, unknown>, selection: string]> = [
+    [{ valid: undefined }, NOTHING_STAGED],
+    [{ valid: null }, NOTHING_STAGED],
+    [{ id: undefined }, NOTHING_STAGED],
+    [{ count: undefined }, NOTHING_STAGED],
+    [{ count: null }, NOTHING_STAGED],
+    [{ count: 'many' }, NOTHING_STAGED],
+    [{ count: { total: -1, users: NaN, channels: '7', messages: 1.5, contacts: null } }, NOTHING_STAGED],
+    [{ reading: 7 }, NOTHING_STAGED],
+    [{ file: 7 }, NOTHING_STAGED],
+    [{ updatedAt: 'yesterday' }, NOTHING_STAGED],
+    [{ updatedAt: new Date(NaN) }, NOTHING_STAGED]
+  ]
+  for (const [changes, selection] of ill) {
+    t.strictSame(await answer(operationWith(changes)), [200, selection], inspect(changes))
+    t.strictSame(await answer(operationWith({ status: 'importer_preparing_users', ...changes })), [200, waiting], inspect(changes))
+  }
+  for (const status of [undefined, null, 7, {}, Object.create(null)]) t.strictSame(await answer(operationWith({ status })), [200, NOTHING_STAGED], inspect(status))
+  t.strictSame(await answer({}), [200, NOTHING_STAGED], 'an operation with nothing in it')
+  t.strictSame(await answer(operationWith({ importerKey: 7 })), [400, notDefined('7')], 'a key that is a number')
+})

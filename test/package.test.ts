@@ -1,0 +1,110 @@
+import { execFile } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { isBuiltin } from 'node:module'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import t from 'tap'
+import ts from 'typescript'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const manifest = readFileSync(join(root, 'package.json'), 'utf8')
+const { name, exports, dependencies, peerDependencies, peerDependenciesMeta } = JSON.parse(manifest)
+
+/** What a host does with the package, whatever kind of module it is: registers both entries, and calls the route. */
+const host = `
+const userId = 'ada', token = 'a-token'
+async function answer (plugin) {
+  const app = Fastify()
+  await app.register(plugin, {
+    prefix: '/api/v1',
+    ...rocketChatDump({
+      users: [{ _id: userId, roles: ['admin'], services: { resume: { loginTokens: [{ hashedToken: hashLoginToken(token) }] } } }],
+      rocketchat_permissions: [{ _id: 'run-import', roles: ['admin'] }],
+      rocketchat_import: [{ _id: 1, ts: new Date(), status: 'importer_user_selection', importerKey: 'slack', valid: true }],
+      rocketchat_import_data: [{ dataType: 'message', data: {} }]
+    })
+  })
+  const { statusCode, body } = await app.inject({ url: '/api/v1/getImportFileData', headers: { 'x-user-id': userId, 'x-auth-token': token } })
+  await app.close()
+  return statusCode + ' ' + body
+}
+Promise.all(plugins.map(answer)).then(answers => console.log(JSON.stringify(answers)))
+`
+
+const modules = {
+  'host.mjs': `
+import Fastify from 'fastify'
+import importFileData, { importFileData as named } from '${name}'
+import { hashLoginToken, rocketChatDump } from '${name}/rocketchat'
+const plugins = [importFileData, named]${host}`,
+  'host.cjs': `
+const Fastify = require('fastify')
+const { hashLoginToken, rocketChatDump } = require('${name}/rocketchat')
+const plugins = [require('${name}'), require('${name}').default, require('${name}').importFileData]${host}`,
+  'inside.mjs': `
+import('${name}/dist/route.js').then(() => console.log('"open"'), ({ code }) => console.log(JSON.stringify(code)))`
+}
+
+/** The package as it is built, in a folder of its own, with modules of a host that find it by its name. */
+const folder = t.testdir({ 'package.json': manifest, ...modules })
+const { options, fileNames } =
+  ts.parseJsonConfigFileContent(ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile).config, ts.sys, root)
+const built: string[] = []
+// The types are checked before the tests are run.
+ts.createProgram(fileNames, { ...options, noCheck: true, outDir: join(folder, 'dist') }).emit(undefined, (path, text) => {
+  built.push(path)
+  ts.sys.writeFile(path, text)
+})
+
+/** What a module of the host prints, run by Node.js as it is, without anything that tests bring along. */
+async function run (module: keyof typeof modules): Promise<unknown> {
+  const { NODE_OPTIONS, NODE_V8_COVERAGE, ...env } = process.env
+  const { stdout } = await promisify(execFile)(process.execPath, [join(folder, module)], { env })
+  return JSON.parse(stdout)
+}
+
+const ANSWER = '200 {"name":"Slack","users":[],"channels":[],"message_count":1,"success":true}'
+
+t.test('a plain ESM file registers the package, by its default export and by name', async t => {
+  t.strictSame(await run('host.mjs'), [ANSWER, ANSWER])
+})
+
+t.test('a CommonJS file registers what it requires, as it is, by its default export and by name', async t => {
+  t.strictSame(await run('host.cjs'), [ANSWER, ANSWER, ANSWER])
+})
+
+t.test('nothing of the package can be imported but its entries', async t => {
+  t.strictSame(Object.keys(exports), ['.', './rocketchat', './package.json'])
+  t.equal(await run('inside.mjs'), 'ERR_PACKAGE_PATH_NOT_EXPORTED')
+})
+
+t.test('every file that the package names is built', async t => {
+  const { main, types, exports: { '.': plugin, './rocketchat': rocketchat } } = JSON.parse(manifest)
+  for (const path of [main, types, ...Object.values(plugin), ...Object.values(rocketchat)]) t.ok(existsSync(join(folder, path)), path)
+})
+
+/** The modules that a built file imports, in whatever way, but for the package's own. */
+function importsOf (path: string): string[] {
+  const { importedFiles, typeReferenceDirectives } = ts.preProcessFile(readFileSync(path, 'utf8'), true, true)
+  return [...importedFiles, ...typeReferenceDirectives].map(({ fileName }) => fileName).filter(fileName => !fileName.startsWith('.'))
+}
+
+/** The package that an imported module is of. */
+const packageOf = (module: string) => module.split('/').slice(0, module.startsWith('@') ? 2 : 1).join('/')
+
+t.test('no type needs MongoDB\'s driver or @fastify/auth, and no code the driver', async t => {
+  const files = (ending: string) => new Set(built.filter(path => path.endsWith(ending)).flatMap(importsOf).map(packageOf))
+  const types = files('.d.ts')
+  const code = files('.js')
+  t.ok(types.has('fastify') && code.has('@fastify/auth'), 'imports are found at all')
+  for (const module of ['mongodb', 'bson', '@fastify/auth']) t.notOk(types.has(module), module)
+  for (const module of ['mongodb', 'bson']) t.notOk(code.has(module), module)
+})
+
+t.test('everything that is imported is Node.js\'s own, or a dependency that is installed with the package', async t => {
+  const optional = Object.keys(peerDependenciesMeta).filter(peer => peerDependenciesMeta[peer].optional)
+  const installed = new Set(Object.keys({ ...dependencies, ...peerDependencies }).filter(peer => !optional.includes(peer)))
+  const imported = built.filter(path => /\.(js|d\.ts)$/.test(path)).flatMap(importsOf)
+  t.strictSame(imported.filter(module => !isBuiltin(module) && !installed.has(packageOf(module))), [])
+})

@@ -1,0 +1,267 @@
+import { once } from 'node:events'
+import { type IncomingMessage, type RequestListener, type ServerResponse, createServer } from 'node:http'
+import { type AddressInfo } from 'node:net'
+import { type FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
+import { prepareByRocketChat } from '../examples/prepare-by-rocketchat.js'
+import { type ImportOperation } from '../lib/index.js'
+import { NOTHING_STAGED, URL, build as buildPlugin, call, caller, operation, storeOf } from './fixtures/build.js'
+
+const credentials = { userId: caller['x-user-id'], authToken: caller['x-auth-token'] }
+const JSON_TYPE = { 'content-type': 'application/json' }
+
+/** A server that stands in for Rocket.Chat, closed with all its connections when the test ends. */
+async function standIn (t: Test, listener: RequestListener) {
+  const requests: IncomingMessage[] = []
+  const server = createServer((request, reply) => {
+    requests.push(request)
+    listener(request, reply)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  return { server, requests, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` }
+}
+
+/** A stand-in that has got one request, and replies when the test says so. */
+async function slowStandIn (t: Test) {
+  let asked: (reply: ServerResponse) => void = () => {}
+  const reply = new Promise<ServerResponse>(resolve => { asked = resolve })
+  return { ...await standIn(t, (_request, reply) => asked(reply)), reply }
+}
+
+/** The plugin in front of a Rocket.Chat whose uploaded file waits to be read. */
+async function build (t: Test, url: string) {
+  const lines: Array<Record<string, unknown>> = []
+  const rocketChat: { operation: ImportOperation } = {
+    operation: operation({ status: 'importer_file_loaded', file: 'import.zip', updatedAt: new Date() })
+  }
+  const app = await buildPlugin(
+    t,
+    { store: storeOf({ latestOperation: async () => rocketChat.operation }), prepare: prepareByRocketChat(url) },
+    { logger: { level: 'trace', stream: { write: line => { lines.push(JSON.parse(line)) } } } }
+  )
+  return { app, lines, rocketChat }
+}
+
+/** The operation once Rocket.Chat has parsed its file. */
+function prepared (): ImportOperation {
+  return operation({ updatedAt: new Date() })
+}
+
+/** Calls until a reply is not `waiting` any more; a turn of the event loop lies between two calls. */
+async function outcome (app: FastifyInstance) {
+  for (let calls = 0; calls < 1000; calls++) {
+    const reply = await call(app)
+    if (reply.json().waiting !== true) return reply
+    await new Promise(resolve => setImmediate(resolve))
+  }
+  throw new Error('never ends')
+}
+
+/** What `prepare` fails with, or undefined. */
+async function failureOf (url: string, signal = new AbortController().signal): Promise<Error | undefined> {
+  const { log } = await quietServer
+  return prepareByRocketChat(url)(operation(), { credentials, signal, log }).then(() => undefined, failure => failure)
+}
+
+const quietServer = buildPlugin(t)
+
+t.test('Rocket.Chat\'s own endpoint is called once, with the caller\'s credentials', async t => {
+  const { url, requests } = await standIn(t, (_request, reply) => { reply.writeHead(200, JSON_TYPE).end(NOTHING_STAGED) })
+  t.equal(await failureOf(url), undefined)
+  t.equal(requests.length, 1)
+  t.match(requests[0], { method: 'GET', url: URL, headers: caller })
+})
+
+t.test('the URL may have a path of its own, and a slash at its end', async t => {
+  const { url, requests } = await standIn(t, (_request, reply) => { reply.writeHead(200, JSON_TYPE).end(NOTHING_STAGED) })
+  for (const path of ['', '/', '/chat', '/chat/']) t.equal(await failureOf(url + path), undefined)
+  t.strictSame(requests.map(request => request.url), [URL, URL, `/chat${URL}`, `/chat${URL}`])
+})
+
+t.test('what is not a URL of HTTP or HTTPS is refused at once', async t => {
+  for (const url of ['', 'rocketchat', 'rocketchat:3000', 'ftp://rocketchat', 'mongodb://user:secret@rocketchat']) {
+    t.throws(() => prepareByRocketChat(url), TypeError)
+  }
+})
+
+t.test('while Rocket.Chat parses the file, callers wait and it is asked nothing more', async t => {
+  const { url, requests, reply } = await slowStandIn(t)
+  const { app, rocketChat } = await build(t, url)
+  t.equal((await call(app)).json().waiting, true)
+  const parsed = await reply
+  for (let calls = 0; calls < 5; calls++) t.equal((await call(app)).json().step, 'importer_file_loaded')
+  rocketChat.operation = operation({ status: 'importer_preparing_users', updatedAt: new Date() })
+  t.equal((await call(app)).json().step, 'importer_preparing_users')
+
+  rocketChat.operation = prepared()
+  parsed.writeHead(200, JSON_TYPE).end(NOTHING_STAGED)
+  t.equal((await outcome(app)).body, NOTHING_STAGED)
+  t.equal(requests.length, 1)
+})
+
+t.test('the import is not taken for prepared before the reply has come to its end', async t => {
+  const { url, reply } = await slowStandIn(t)
+  let isDone = false
+  const done = failureOf(url).then(failure => { isDone = true; return failure })
+  const half = await reply
+  half.writeHead(200, JSON_TYPE).write(NOTHING_STAGED.slice(0, 20))
+  await new Promise(resolve => setImmediate(resolve))
+  t.equal(isDone, false)
+  half.end(NOTHING_STAGED.slice(20))
+  t.equal(await done, undefined)
+})
+
+t.test('a reply of any size is read to its end, and is not kept', async t => {
+  const PIECE = Buffer.alloc(1024 * 1024, 'x')
+  const PIECES = 256
+  const { url } = await standIn(t, async (_request, reply) => {
+    reply.writeHead(200, JSON_TYPE)
+    for (let pieces = 0; pieces < PIECES; pieces++) {
+      if (!reply.write(PIECE)) await once(reply, 'drain')
+    }
+    reply.end()
+  })
+  const before = process.memoryUsage().rss
+  t.equal(await failureOf(url), undefined)
+  t.ok(process.memoryUsage().rss - before < PIECES * PIECE.length / 2)
+})
+
+t.test('where another call has begun the parse, Rocket.Chat says that it waits, and the operation\'s status tells the rest', async t => {
+  const { url, requests } = await standIn(t, (_request, reply) => {
+    reply.writeHead(200, { 'content-type': 'application/json; charset=utf-8' }).end('{"waiting":true,"success":true}')
+  })
+  t.equal(await failureOf(url), undefined)
+  const { app, lines, rocketChat } = await build(t, url)
+  t.equal((await call(app)).json().waiting, true)
+  rocketChat.operation = operation({ status: 'importer_preparing_channels', updatedAt: new Date() })
+  t.equal((await call(app)).json().step, 'importer_preparing_channels')
+  rocketChat.operation = prepared()
+  t.equal((await outcome(app)).body, NOTHING_STAGED)
+  t.ok(requests.length <= 2)
+  t.strictSame(lines.filter(line => Number(line['level']) >= 40), [])
+})
+
+t.test('Rocket.Chat\'s error ends the waiting, and the log says what it was', async t => {
+  const { url, requests } = await standIn(t, (_request, reply) => {
+    reply.writeHead(400, JSON_TYPE)
+    reply.end('{"success":false,"error":"No such importer [error-importer]","errorType":"error-importer"}')
+  })
+  const { app, lines } = await build(t, url)
+  const reply = await outcome(app)
+  t.equal(reply.statusCode, 400)
+  t.equal(reply.json().errorType, 'error-import-file-format-invalid')
+  t.equal(requests.length, 1)
+  const errors = lines.filter(line => Number(line['level']) >= 50)
+  t.match(errors, [{ err: { message: 'Rocket.Chat replied 400: No such importer [error-importer]' } }])
+  t.equal(errors.length, 1)
+})
+
+t.test('an error that is not Rocket.Chat\'s own is told by its status alone', async t => {
+  const bodies = ['<h1>Bad gateway: rocketchat.internal</h1>', '', 'null', '"text"', '{"error":{"secret":1}}', '[1', '{"message":"m"}']
+  for (const body of bodies) {
+    const { url } = await standIn(t, (_request, reply) => { reply.writeHead(502).end(body) })
+    t.equal((await failureOf(url))?.message, 'Rocket.Chat replied 502', body)
+  }
+})
+
+t.test('the text of an error is repeated up to a bound, and never has the token in it', async t => {
+  const { url } = await standIn(t, (_request, reply) => {
+    reply.writeHead(401, JSON_TYPE).end(JSON.stringify({ error: `${credentials.authToken}${credentials.authToken} ${'x'.repeat(2000)}` }))
+  })
+  const { app, lines } = await build(t, url)
+  await outcome(app)
+  const message = String((await failureOf(url))?.message)
+  t.match(message, 'Rocket.Chat replied 401: ...... xxx')
+  t.ok(message.length < 400)
+  t.notMatch(message, credentials.authToken)
+  t.notMatch(JSON.stringify(lines), credentials.authToken)
+})
+
+t.test('an error without an end to its text is told by its status', async t => {
+  const { url } = await standIn(t, (_request, reply) => {
+    reply.writeHead(500, JSON_TYPE).end(JSON.stringify({ error: 'x'.repeat(1_000_000) }))
+  })
+  t.equal((await failureOf(url))?.message, 'Rocket.Chat replied 500')
+})
+
+t.test('a Rocket.Chat that dies before it replies, or in the middle, has not prepared anything', async t => {
+  const deaths: Array<(reply: ServerResponse) => void> = [
+    reply => { reply.destroy() },
+    reply => { reply.writeHead(200, JSON_TYPE).write(NOTHING_STAGED, () => reply.destroy()) },
+    reply => { reply.writeHead(200, { ...JSON_TYPE, 'content-length': 1000 }).write(NOTHING_STAGED, () => reply.destroy()) },
+    reply => { reply.writeHead(200, JSON_TYPE).write(NOTHING_STAGED, () => { reply.socket?.resetAndDestroy() }) }
+  ]
+  for (const die of deaths) {
+    const { url, requests } = await standIn(t, (_request, reply) => die(reply))
+    const { app, lines } = await build(t, url)
+    t.equal((await outcome(app)).json().errorType, 'error-import-file-format-invalid')
+    t.equal(requests.length, 1)
+    t.match(lines.filter(line => Number(line['level']) >= 50), [{ err: { code: 'ECONNRESET' } }])
+  }
+})
+
+t.test('a Rocket.Chat that is away has not prepared anything', async t => {
+  const { server, url } = await standIn(t, () => {})
+  server.close()
+  await once(server, 'close')
+  const { app, lines } = await build(t, url)
+  t.equal((await outcome(app)).json().errorType, 'error-import-file-format-invalid')
+  t.match(lines.filter(line => Number(line['level']) >= 50), [{ err: { code: 'ECONNREFUSED' } }])
+})
+
+t.test('a URL of HTTPS is called by TLS, and never in the clear', async t => {
+  const { url, requests } = await standIn(t, (_request, reply) => { reply.writeHead(200, JSON_TYPE).end(NOTHING_STAGED) })
+  t.ok(await failureOf(url.replace('http:', 'https:')) instanceof Error)
+  t.equal(requests.length, 0)
+})
+
+t.test('a page that some other server gives is not taken for Rocket.Chat\'s reply', async t => {
+  for (const headers of [{ 'content-type': 'text/html' }, {}]) {
+    const { url } = await standIn(t, (_request, reply) => { reply.writeHead(200, headers).end('<!doctype html>') })
+    t.match((await failureOf(url))?.message, 'is its URL right?')
+  }
+})
+
+t.test('a redirect is not followed: the token goes nowhere else', async t => {
+  const elsewhere = await standIn(t, (_request, reply) => { reply.writeHead(200, JSON_TYPE).end(NOTHING_STAGED) })
+  const { url } = await standIn(t, (request, reply) => { reply.writeHead(307, { location: `${elsewhere.url}${request.url}` }).end() })
+  t.equal((await failureOf(url))?.message, 'Rocket.Chat replied 307')
+  t.equal(elsewhere.requests.length, 0)
+})
+
+t.test('a URL that leads back to a server with the plugin is told from Rocket.Chat', async t => {
+  const { url } = await slowStandIn(t)
+  const { app } = await build(t, url)
+  const own = await app.listen({ host: '127.0.0.1', port: 0 })
+  t.match((await failureOf(own))?.message, 'leads back to this server')
+})
+
+t.test('closing the server ends the request to Rocket.Chat, in whatever state it is', async t => {
+  for (const hasBegun of [false, true]) {
+    const { url, reply, requests } = await slowStandIn(t)
+    const { app, lines } = await build(t, url)
+    await call(app)
+    const parsing = await reply
+    if (hasBegun) {
+      parsing.writeHead(200, JSON_TYPE).write(NOTHING_STAGED)
+      await new Promise(resolve => setImmediate(resolve))
+    }
+    const gone = once(parsing, 'close')
+    await app.close()
+    await gone
+    t.equal(parsing.writableFinished, false)
+    t.equal(requests.length, 1)
+    t.strictSame(lines.filter(line => Number(line['level']) >= 40), [])
+  }
+})
+
+t.test('a preparation that is to end before it has begun calls nobody', async t => {
+  const { url, requests } = await standIn(t, (_request, reply) => { reply.writeHead(200, JSON_TYPE).end(NOTHING_STAGED) })
+  t.match(await failureOf(url, AbortSignal.abort()), { name: 'AbortError' })
+  t.equal(requests.length, 0)
+})

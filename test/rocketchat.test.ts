@@ -1,0 +1,387 @@
+import Fastify from 'fastify'
+import t, { type Test } from 'tap'
+import { hashLoginToken, rocketChatDatabase, type RocketChatDocuments, rocketChatDump, type RocketChatOptions } from '../lib/rocketchat/index.js'
+import { build, call, caller, captureLog, FORBIDDEN, levels, NOTHING_STAGED, UNAUTHORIZED } from './fixtures/build.js'
+import { documents, headersOf, operationDocument, selectionOfDocuments, staged, tokens, userDocument } from './fixtures/documents.js'
+import { startMongo } from './fixtures/mongodb.js'
+
+const mongo = await startMongo(t)
+
+/** Rocket.Chat's documents in some place, as the plugin takes them. */
+interface Backend extends RocketChatOptions {
+  /** Puts other documents in the place of whole collections. */
+  change (changes: Partial<RocketChatDocuments>): Promise<void>
+}
+
+/** Starts a backend with documents of a test's. It ends with the test. */
+type Start = (t: Test, documents: RocketChatDocuments) => Promise<Backend>
+
+/** Where the documents may be: every test of the suite is run over each. */
+const backends: Record<string, Start> = {
+  async rocketChatDump (_t, documents) {
+    return { ...rocketChatDump(documents), change: async changes => { Object.assign(documents, changes) } }
+  },
+  async rocketChatDatabase (t, documents) {
+    const { db } = mongo.database(t)
+    async function change (changes: Partial<RocketChatDocuments>) {
+      for (const [name, all] of Object.entries(changes)) {
+        await db.collection(name).deleteMany({})
+        if (all.length > 0) await db.collection(name).insertMany(all.map((document: object) => ({ ...document })))
+      }
+    }
+    await change(documents)
+    return { ...rocketChatDatabase(db), change }
+  }
+}
+
+const OPERATION_NOT_FOUND =
+  '{"success":false,"error":"Import Operation Not Found [error-operation-not-found]","errorType":"error-operation-not-found"}'
+const OPERATION_INVALID =
+  '{"success":false,"error":"Invalid Import Operation [error-import-operation-invalid]","errorType":"error-import-operation-invalid"}'
+
+/** Documents of any kind, as somebody may have changed them by hand. */
+const ill = (...documents: unknown[]) => documents as never[]
+
+/** An operation that has just begun, whatever its importer. */
+const preparing = (changes: object) => operationDocument({ status: 'importer_preparing_users', ...changes })
+
+for (const [backend, start] of Object.entries(backends)) {
+  /** A server over the documents, the backend that they are in, and a call of it which gives status and body. */
+  async function serve (t: Test, changes: Partial<RocketChatDocuments> = {}, server = {}) {
+    const { change, ...options } = await start(t, documents(changes))
+    const app = await build(t, options, server)
+    async function answer (headers = {}): Promise<[status: number, body: string]> {
+      const { statusCode, body } = await call(app, { headers })
+      return [statusCode, body]
+    }
+    return { app, options, change, answer }
+  }
+
+  const skip = backend === 'rocketChatDatabase' && mongo.missing
+  const test = (name: string, body: (t: Test) => Promise<void>) => t.test(`${name} (${backend})`, { skip }, body)
+  const nothingStaged = { rocketchat_import: [operationDocument({ importerKey: undefined })], rocketchat_import_data: [] }
+
+  test('the documents of an import are answered by its selection', async t => {
+    const [status, body] = await (await serve(t)).answer()
+    t.strictSame([status, JSON.parse(body)], [200, selectionOfDocuments])
+  })
+
+  // Who calls
+
+  test('a user is let in by their id and a token of theirs, and by nothing else', async t => {
+    const { answer } = await serve(t, {
+      ...nothingStaged,
+      users: ill(
+        ...documents().users,
+        userDocument('deactivated', [tokens.ada], { active: false, roles: ['admin'] }),
+        userDocument('not yet active', ['token'], { active: undefined, roles: ['admin'] }),
+        userDocument('logged out', [], { roles: ['admin'] }),
+        { _id: 'without services', roles: ['admin'] },
+        { _id: 'without resume', roles: ['admin'], services: {} },
+        { _id: 'without tokens', roles: ['admin'], services: { resume: {} } },
+        { _id: 'without hash', roles: ['admin'], services: { resume: { loginTokens: [{ when: new Date(0) }] } } },
+        { _id: 'unhashed', roles: ['admin'], services: { resume: { loginTokens: [{ hashedToken: 'token' }] } } }
+      )
+    })
+    const id = caller['x-user-id']
+    const rows = [
+      [id, tokens.ada, 200, NOTHING_STAGED],
+      [id, tokens.adaPersonal, 200, NOTHING_STAGED],
+      ['not yet active', 'token', 200, NOTHING_STAGED],
+      ['bob', tokens.bob, 403, FORBIDDEN],
+      [id, tokens.bob, 401, UNAUTHORIZED],
+      ['bob', tokens.ada, 401, UNAUTHORIZED],
+      [id, 'wrong', 401, UNAUTHORIZED],
+      [id, hashLoginToken(tokens.ada), 401, UNAUTHORIZED],
+      [id, tokens.ada.toLowerCase(), 401, UNAUTHORIZED],
+      [id.toLowerCase(), tokens.ada, 401, UNAUTHORIZED],
+      ['nobody', tokens.ada, 401, UNAUTHORIZED],
+      ['__proto__', tokens.ada, 401, UNAUTHORIZED],
+      ['{"$ne":null}', tokens.ada, 401, UNAUTHORIZED],
+      ['deactivated', tokens.ada, 401, UNAUTHORIZED],
+      ['logged out', 'undefined', 401, UNAUTHORIZED],
+      ['without services', 'undefined', 401, UNAUTHORIZED],
+      ['without resume', 'undefined', 401, UNAUTHORIZED],
+      ['without tokens', 'undefined', 401, UNAUTHORIZED],
+      ['without hash', 'undefined', 401, UNAUTHORIZED],
+      ['unhashed', 'token', 401, UNAUTHORIZED]
+    ] as const
+    for (const [userId, token, status, body] of rows) t.strictSame(await answer(headersOf(userId, token)), [status, body], `${userId}, ${token}`)
+  })
+
+  test('a user who is deactivated, logged out or removed is not let in any more', async t => {
+    const { answer, change } = await serve(t, nothingStaged)
+    const id = caller['x-user-id']
+    const rows = [
+      [[userDocument(id, [tokens.ada], { roles: ['admin'], active: false })], 401, UNAUTHORIZED],
+      [[userDocument(id, [tokens.ada], { roles: ['admin'] })], 200, NOTHING_STAGED],
+      [[userDocument(id, [], { roles: ['admin'] })], 401, UNAUTHORIZED],
+      [[], 401, UNAUTHORIZED]
+    ] as const
+    t.strictSame(await answer(), [200, NOTHING_STAGED])
+    for (const [users, status, body] of rows) {
+      await change({ users })
+      t.strictSame(await answer(), [status, body])
+    }
+  })
+
+  // And may they
+
+  test('a user may run imports who has one of the roles that the permission has now', async t => {
+    const { answer, change } = await serve(t, nothingStaged)
+    const permitted: Array<[userRoles: unknown, roles: unknown, isPermitted: boolean]> = [
+      [['admin'], ['admin'], true],
+      [['user', 'bot', 'admin'], ['owner', 'admin'], true],
+      [['user'], ['admin'], false],
+      [['admin'], ['user'], false],
+      [['admin'], [], false],
+      [['admin'], undefined, false],
+      [[], ['admin'], false],
+      [undefined, ['admin'], false],
+      [undefined, undefined, false],
+      [['Admin'], ['admin'], false],
+      [['admin'], 'administrator', false],
+      ['admin', ['admin', 'a'], false]
+    ]
+    for (const [userRoles, roles, isPermitted] of permitted) {
+      await change({
+        users: ill(userDocument(caller['x-user-id'], [tokens.ada], { roles: userRoles })),
+        rocketchat_permissions: ill({ _id: 'view-import-operations', roles: ['user', 'admin', 'bot'] }, { _id: 'run-import', roles })
+      })
+      const [status, body] = await answer()
+      const name = `a user of ${JSON.stringify(userRoles)}, the permission of ${JSON.stringify(roles)}`
+      if (isPermitted) t.strictSame([status, body], [200, NOTHING_STAGED], name)
+      // Roles that are no list are nobody's to judge.
+      else if (typeof userRoles === 'string' || typeof roles === 'string') t.ok([403, 503].includes(status), `${name}: ${status}`)
+      else t.strictSame([status, body], [403, FORBIDDEN], name)
+    }
+  })
+
+  test('nobody may run imports where the permission\'s document is missing', async t => {
+    const { answer } = await serve(t, { rocketchat_permissions: [{ _id: 'view-import-operations', roles: ['admin'] }] })
+    t.strictSame(await answer(), [403, FORBIDDEN])
+  })
+
+  test('a role that is revoked counts at once, of the user and of the permission', async t => {
+    const { answer, change } = await serve(t, nothingStaged)
+    t.strictSame(await answer(), [200, NOTHING_STAGED])
+    await change({ rocketchat_permissions: [{ _id: 'run-import', roles: ['owner'] }] })
+    t.strictSame(await answer(), [403, FORBIDDEN])
+    await change({ rocketchat_permissions: [{ _id: 'run-import', roles: ['admin'] }] })
+    t.strictSame(await answer(), [200, NOTHING_STAGED])
+    await change({ users: [userDocument(caller['x-user-id'], [tokens.ada])] })
+    t.strictSame(await answer(), [403, FORBIDDEN])
+  })
+
+  // The operation
+
+  test('no operation is answered by error-operation-not-found', async t => {
+    t.strictSame(await (await serve(t, { rocketchat_import: [] })).answer(), [400, OPERATION_NOT_FOUND])
+  })
+
+  test('the operation is the newest by ts, wherever it is, and one without a ts is older than all', async t => {
+    const at = (importerKey: string, ts?: Date | null) => operationDocument({ _id: importerKey, importerKey, ...(ts !== undefined && { ts }) })
+    const without = (importerKey: string) => {
+      const { ts, ...rest } = at(importerKey)
+      return rest
+    }
+    const [monday, tuesday, wednesday] = ['2026-03-02', '2026-03-03', '2026-03-04'].map(day => new Date(day))
+    const rows = [
+      [[at('csv', monday), at('slack', tuesday), at('api', wednesday)], 'API'],
+      [[at('api', wednesday), at('slack', tuesday), at('csv', monday)], 'API'],
+      [[at('csv', monday), at('api', wednesday), at('slack', tuesday)], 'API'],
+      [[without('slack'), at('csv', new Date(0))], 'CSV'],
+      [[at('csv', new Date(-1)), without('slack')], 'CSV'],
+      [[at('slack', null), at('csv', new Date(0)), without('api')], 'CSV'],
+      [[without('slack')], 'Slack'],
+      [[at('slack', monday), at('slack-users', tuesday), at('slack', monday)].map((document, _id) => ({ ...document, _id })), 'Slack_Users']
+    ] as const
+    const { answer, change } = await serve(t, { rocketchat_import_data: [] })
+    for (const [operations, name] of rows) {
+      await change({ rocketchat_import: ill(...operations) })
+      t.strictSame(await answer(), [200, `{"name":"${name}","users":[],"channels":[],"message_count":0,"success":true}`])
+    }
+  })
+
+  test('of operations of the same moment it is one, and each time the same', async t => {
+    const { options } = await serve(t, { rocketchat_import: ['a', 'b', 'c'].map(_id => operationDocument({ _id })) })
+    const ids = new Set<string | undefined>()
+    for (let calls = 0; calls < 5; calls++) ids.add((await options.store.latestOperation(context()))?.id)
+    t.equal(ids.size, 1)
+    t.ok(['a', 'b', 'c'].includes([...ids][0] ?? ''))
+  })
+
+  test('an operation that is being prepared is valid only by a true valid', async t => {
+    const { answer, change } = await serve(t)
+    for (const [valid, isValid] of [[true, true], [false, false], [undefined, false], [null, false], [1, false], ['true', false]] as const) {
+      const { valid: _valid, _updatedAt, ...rest } = preparing({})
+      await change({ rocketchat_import: ill({ ...rest, ...(valid !== undefined && { valid }) }) })
+      const expected = isValid ? [200, '{"waiting":true,"step":"importer_preparing_users","success":true}'] : [400, OPERATION_INVALID]
+      t.strictSame(await answer(), expected, `valid: ${valid}`)
+    }
+  })
+
+  test('a waiting reply tells of the operation\'s messagesstatus, count and _updatedAt', async t => {
+    const { answer } = await serve(t, {
+      rocketchat_import: [preparing({
+        _updatedAt: new Date(),
+        messagesstatus: 'general/2023-05-04',
+        count: { total: 12034, completed: 0, users: 320, channels: 41 },
+        file: '/uploads/import.zip',
+        contentType: 'application/zip'
+      })]
+    })
+    const [status, body] = await answer()
+    t.strictSame([status, JSON.parse(body)], [200, {
+      waiting: true,
+      step: 'importer_preparing_users',
+      reading: 'general/2023-05-04',
+      count: { total: 12034, completed: 0, users: 320, channels: 41 },
+      updated_at: JSON.parse(body).updated_at,
+      success: true
+    }])
+  })
+
+  test('F7: an operation with fields that are missing, null or ill is answered as one without them', async t => {
+    const { answer, change } = await serve(t, { rocketchat_import_data: [] })
+    const selection = '{"name":"Slack","users":[],"channels":[],"message_count":0,"success":true}'
+    const rows: Array<[document: unknown, status: number, body: string]> = [
+      [{ _id: 'bare' }, 200, NOTHING_STAGED],
+      [{ _id: 7, status: null, importerKey: null, valid: null, messagesstatus: null, count: null, _updatedAt: null, file: null }, 200, NOTHING_STAGED],
+      [operationDocument({ _id: { nested: 'id' } }), 200, selection],
+      [operationDocument({ status: 'importer_from_the_future' }), 200, selection],
+      [operationDocument({ status: 7 }), 200, selection],
+      [operationDocument({ _updatedAt: 'yesterday' }), 200, selection],
+      [preparing({ messagesstatus: 7, count: { users: -1, total: 'many' }, _updatedAt: 7 }), 200,
+        '{"waiting":true,"step":"importer_preparing_users","success":true}'],
+      [operationDocument({ importerKey: 'msteams' }), 400, '{"success":false,"error":"The importer (msteams) has no import class defined. ' +
+        '[error-importer-not-defined]","errorType":"error-importer-not-defined"}']
+    ]
+    for (const [document, status, body] of rows) {
+      await change({ rocketchat_import: ill(document) })
+      t.strictSame(await answer(), [status, body], JSON.stringify(document))
+    }
+  })
+
+  test('an operation that says when it was changed has an ETag, and another once it was changed again', async t => {
+    const { app, change } = await serve(t)
+    const { etag } = (await call(app)).headers
+    t.match(etag, /^W\/"/)
+    t.strictSame([(await call(app, { headers: { 'if-none-match': etag } })).statusCode], [304])
+    await change({ rocketchat_import: [operationDocument({ _updatedAt: new Date() })] })
+    const next = await call(app, { headers: { 'if-none-match': etag } })
+    t.equal(next.statusCode, 200)
+    t.not(next.headers.etag, etag)
+  })
+
+  // What is staged
+
+  test('documents of other kinds, and of none, are no part of the selection', async t => {
+    const { rocketchat_import_data: data } = documents()
+    const other = ill(
+      { dataType: 'avatar', data: { importIds: ['A1'] } },
+      { dataType: 'User', data: { importIds: ['U9'] } },
+      { dataType: 'users', data: { importIds: ['U9'] } },
+      { dataType: null, data: { importIds: ['U9'] } },
+      { dataType: 7, data: { importIds: ['U9'] } },
+      { data: { importIds: ['U9'] } },
+      {}
+    )
+    const [status, body] = await (await serve(t, { rocketchat_import_data: [...other, ...data, ...other] })).answer()
+    t.strictSame([status, JSON.parse(body)], [200, selectionOfDocuments])
+  })
+
+  test('F6: ill records are told as far as they can be, and those without an import id are logged once', async t => {
+    const { rocketchat_import_data: data } = documents()
+    const records = ['user', 'channel', 'contact'].flatMap(dataType => [
+      ...ill({ dataType }, { dataType, data: null }, { dataType, data: 'text' }),
+      ...staged(dataType, {}, { importIds: null }, { importIds: [] }, { importIds: 'U1' }, { importIds: [null] }, { importIds: [{}] }, { importIds: [''] }),
+      ...staged(dataType, { importIds: [7], username: 7, name: 7, emails: null, phones: null, type: null, t: null, deleted: null, archived: null })
+    ])
+    const log = captureLog()
+    const { answer } = await serve(t, { rocketchat_import_data: [...data, ...records] }, log.server)
+    const [status, body] = await answer()
+    const { users, channels, contacts } = selectionOfDocuments
+    t.strictSame([status, JSON.parse(body)], [200, {
+      ...selectionOfDocuments,
+      users: [...users, { user_id: '7', username: '7', email: '', is_deleted: false, is_bot: false, do_import: true, is_email_taken: false }],
+      channels: [
+        ...channels.slice(0, -1),
+        { channel_id: '7', name: '7', is_archived: false, do_import: true, is_private: false, is_direct: false },
+        ...channels.slice(-1)
+      ],
+      contacts: [...contacts, { id: '7', name: '7', emails: [], phones: [], do_import: true }]
+    }])
+    const warnings = log.records().filter(({ level }) => level >= levels.warn)
+    t.match(warnings, [{ leftOut: { users: { count: 10 }, channels: { count: 10 }, contacts: { count: 10 } } }])
+    t.equal(warnings.length, 1)
+  })
+
+  test('thousands of documents are read in batches of a thousand at most, and each is told once, in its order', async t => {
+    const count = 1100
+    const numbers = Array.from({ length: count }, (_, number) => number)
+    const kinds = ['user', 'message', 'channel', 'contact', 'message']
+    const { app, options } = await serve(t, {
+      rocketchat_import_data: numbers.flatMap(number => kinds.flatMap(kind => staged(kind, { importIds: [`${kind}-${number}`], t: 'c' })))
+    })
+    const { users, channels, contacts, message_count: messages } = (await call(app)).json()
+    const ids = (kind: string) => numbers.map(number => `${kind}-${number}`)
+    t.strictSame(users.map((user: { user_id: string }) => user.user_id), ids('user'))
+    t.strictSame(channels.map((channel: { channel_id: string }) => channel.channel_id), ids('channel'))
+    t.strictSame(contacts.map((contact: { id: string }) => contact.id), ids('contact'))
+    t.equal(messages, 2 * count)
+    for (const read of ['users', 'channels', 'contacts'] as const) {
+      const lengths: number[] = []
+      for await (const batch of options.store[read]?.(context()) ?? []) lengths.push(batch.length)
+      t.ok(lengths.every(length => length <= 1000), `${read}: ${lengths}`)
+      t.equal(lengths.reduce((sum, length) => sum + length, 0), count)
+    }
+  })
+
+  test('what is staged while the server runs is there at the next call', async t => {
+    const { answer, change } = await serve(t, { rocketchat_import: [operationDocument({ _updatedAt: undefined })], rocketchat_import_data: [] })
+    t.strictSame(JSON.parse((await answer())[1]).users, [])
+    await change({ rocketchat_import_data: documents().rocketchat_import_data })
+    t.strictSame(JSON.parse((await answer())[1]), selectionOfDocuments)
+  })
+}
+
+/** What a store is told of a call, where there is none. */
+function context () {
+  return { signal: new AbortController().signal, log: Fastify().log }
+}
+
+// What is in memory is the host's own
+
+t.test('rocketChatDump reads the arrays as they are at each call, whatever the host has put into them meanwhile', async t => {
+  const users: Array<RocketChatDocuments['users'][number]> = []
+  const operations: Array<RocketChatDocuments['rocketchat_import'][number]> = []
+  const data = [...documents().rocketchat_import_data]
+  const live = documents({ users, rocketchat_import: operations, rocketchat_import_data: data })
+  const app = await build(t, rocketChatDump(live))
+  t.equal((await call(app)).statusCode, 401)
+  users.push(...documents().users)
+  t.equal((await call(app)).body, OPERATION_NOT_FOUND)
+  operations.push(operationDocument())
+  t.strictSame((await call(app)).json(), selectionOfDocuments)
+  data.push(...staged('message', {}, {}))
+  t.equal((await call(app)).json().message_count, selectionOfDocuments.message_count + 2)
+  live.rocketchat_import_data = []
+  t.equal((await call(app)).json().message_count, 0)
+})
+
+t.test('rocketChatDump writes nothing: the documents may be frozen', async t => {
+  const frozen = deepFreeze(documents())
+  t.strictSame((await call(await build(t, rocketChatDump(frozen)))).json(), selectionOfDocuments)
+})
+
+function deepFreeze<T> (value: T): T {
+  if (typeof value === 'object' && value !== null) Object.values(Object.freeze(value)).forEach(deepFreeze)
+  return value
+}
+
+t.test('hashLoginToken hashes a token as Rocket.Chat does: the SHA-256 of its text, in base64', async t => {
+  t.equal(hashLoginToken(''), '47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=')
+  t.equal(hashLoginToken('abc'), 'ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=')
+  t.equal(hashLoginToken('ä€'), 'L7innYjfifg3CzEts/9o/WqoV1ScxBpoW0Ai6Z5fxaI=')
+})
