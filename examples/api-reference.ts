@@ -84,7 +84,7 @@ interface ReplySchema {
  * parameters, the headers of the replies, and an example of each kind of reply.
  */
 function withHttpDetails (schema: FastifySchema): FastifySchema {
-  const replies: Array<[status: string, reply: ReplySchema]> = Object.entries(schema.response ?? {})
+  const replies: Array<[status: string, reply: ReplySchema]> = Object.entries(Object(schema.response))
   return {
     ...schema,
     tags: ['Import'],

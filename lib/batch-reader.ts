@@ -2,7 +2,7 @@ import { InvalidStoreAnswer } from './errors.js'
 import { type Batches } from './store.js'
 
 /** In the place of an iterator that has come to its end by itself: there is nothing to be closed. */
-const ENDED: Iterator<never> = { next: () => ({ done: true, value: undefined }) }
+const ENDED: Iterator<never> = [].values()
 
 /** Reads a store's batches one by one, and can ask for the first before anybody wants it. */
 export class BatchReader<Staged> {

@@ -13,7 +13,7 @@ export class CallContext implements StoreContext {
     this.#reply = reply
   }
 
-  /** Whether the caller has left before the reply was out. */
+  /** Whether the caller has left before all of the reply had been written. */
   get callerIsGone (): boolean {
     return isBrokenOff(this.#reply)
   }
@@ -30,9 +30,9 @@ export class CallContext implements StoreContext {
   }
 }
 
-/** Whether the connection ended before the reply was out. */
+/** Whether the connection ended before all of the reply had been written. */
 export function isBrokenOff ({ raw }: FastifyReply): boolean {
   // The reply of HTTP/2, which is in none of the types unless the host says so, knows of its end by its stream.
   const { destroyed } = 'stream' in raw ? raw.stream as Writable : raw
-  return destroyed && !raw.writableFinished
+  return destroyed && !raw.writableEnded
 }

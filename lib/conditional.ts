@@ -27,6 +27,6 @@ export function entityTagOf (operation: ImportOperation, ...shown: unknown[]): s
 export function isKnown (entityTag: string | undefined, ifNoneMatch: string | undefined): boolean {
   if (entityTag === undefined || ifNoneMatch === undefined) return false
   if (ifNoneMatch.trim() === '*') return true
-  const [opaqueTag] = entityTag.match(/".*"/) ?? []
+  const opaqueTag = entityTag.slice('W/'.length)
   return (ifNoneMatch.match(/"[^"]*"/g) ?? []).some(tag => tag === opaqueTag)
 }

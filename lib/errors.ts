@@ -112,9 +112,9 @@ export async function callInjected<T> (call: () => T | Promise<T>): Promise<T> {
  */
 export function toPublicError (error: unknown, retryAfter: unknown): PublicError {
   if (error instanceof Unauthorized || error instanceof Forbidden) {
-    return { statusCode: error.statusCode ?? 500, body: { success: false, error: error.message } }
+    return { statusCode: error.statusCode, body: { success: false, error: error.message } }
   }
-  if (error instanceof ServiceUnavailable || error instanceof InternalServerError) return inEnvelope(error)
+  if (error instanceof ServiceUnavailable) return inEnvelope(error)
   if (!isClientError(error)) {
     return inEnvelope(statusCodeOf(error) === 503 ? new ServiceUnavailable() : new InternalServerError())
   }
@@ -128,7 +128,7 @@ interface ClientError { statusCode: number, message: string, code?: unknown }
 
 function isClientError (error: unknown): error is ClientError {
   const statusCode = statusCodeOf(error)
-  return error instanceof Error && statusCode !== undefined && statusCode >= 400 && statusCode < 500
+  return statusCode !== undefined && statusCode >= 400 && statusCode < 500
 }
 
 function statusCodeOf (error: unknown): number | undefined {
@@ -136,11 +136,10 @@ function statusCodeOf (error: unknown): number | undefined {
   return Number.isInteger(statusCode) ? Number(statusCode) : undefined
 }
 
-function inEnvelope ({ statusCode, message, code }: { statusCode?: number, message: string, code?: unknown }): PublicError {
-  const status = statusCode ?? 500
-  const text = STATUS_CODES[status] ?? 'Unknown'
+function inEnvelope ({ statusCode, message, code }: ClientError): PublicError {
+  const text = STATUS_CODES[statusCode] ?? 'Unknown'
   const errorType = typeof code === 'string' ? code : `error-${kebabCase(text)}`
-  return { statusCode: status, body: { success: false, error: `${message || text} [${errorType}]`, errorType } }
+  return { statusCode, body: { success: false, error: `${message || text} [${errorType}]`, errorType } }
 }
 
 function kebabCase (words: string): string {
@@ -153,5 +152,6 @@ function coded<Arguments extends unknown[] = []> (code: string, message: string,
   return class ReplyError extends Base {
     // @fastify/error writes every code in capitals.
     override code = code
+    override statusCode = statusCode
   }
 }

@@ -70,6 +70,7 @@ const foreign: Record<string, [thrown: unknown, status: number, body: string]> =
   ],
   'a 418': [failure('Short and stout', { statusCode: 418 }), 418, inEnvelope('Short and stout', 'error-i-m-a-teapot')],
   'a 499, for which there is no word': [failure('Gone already', { statusCode: 499 }), 499, inEnvelope('Gone already', 'error-unknown')],
+  'a 409 without a word': [failure('', { statusCode: 409 }), 409, inEnvelope('Conflict', 'error-conflict')],
   'a code that is no text': [failure('No such tenant', { statusCode: 404, code: 7 }), 404, inEnvelope('No such tenant', 'error-not-found')],
   'a 429 without a Retry-After': [failure('Slow down', { statusCode: 429 }), 429, tooMany(60)],
   'an error': [new Error(SECRET), 500, INTERNAL],

@@ -3,7 +3,7 @@ import { PassThrough } from 'node:stream'
 import { type Db } from 'mongodb'
 import t, { type Test } from 'tap'
 import { loadDump } from '../examples/load-dump.js'
-import { buildServer } from '../examples/server.js'
+import { buildServer, start } from '../examples/server.js'
 import { SAMPLE_IMPORT, readSettings } from '../examples/settings.js'
 import { StartupError } from '../examples/startup-error.js'
 import { FORBIDDEN, UNAUTHORIZED, call } from './fixtures/build.js'
@@ -18,15 +18,21 @@ async function importSample (db: Db): Promise<void> {
   for (const [name, documents] of Object.entries(await loadDump(SAMPLE_IMPORT))) await db.collection(name).insertMany([...documents])
 }
 
-/** The example server over a database, and what it logs: `logged` settles once a line with such a text has come. */
-async function build (t: Test, env: NodeJS.ProcessEnv) {
+/** Where a server logs to: `logged` settles once a line with such a text has come. */
+function captureOutput () {
   const output = Object.assign(new PassThrough({ encoding: 'utf8' }), { isTTY: false })
   let log = ''
   output.on('data', text => { log += text })
   const logged = async (text: string) => { while (!log.includes(text)) await once(output, 'data') }
+  return { output, logged, log: () => log }
+}
+
+/** The example server over a database, and what it logs. */
+async function build (t: Test, env: NodeJS.ProcessEnv) {
+  const { output, ...captured } = captureOutput()
   const app = await buildServer(readSettings(env), output)
   t.teardown(() => app.close())
-  return { app, logged, log: () => log }
+  return { app, ...captured }
 }
 
 t.test('MONGODB_URL serves Rocket.Chat\'s own database', needsServer, async t => {
@@ -64,6 +70,14 @@ t.test('F1: it starts while the database is away, says so, answers 503, and reco
   while (reply.statusCode === 503) reply = await call(app)
   t.equal(reply.json().users.length, 30)
   t.notMatch(log(), 'Zu-Z6eKzIIz7MCCRGeHi29bYkXZCJ4SxFC0JAasqm92')
+})
+
+t.test('at its start it says how to call it, with a user and a token to be filled in', async t => {
+  const { output, logged, log } = captureOutput()
+  const app = await start({ PORT: '0', MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' }, output)
+  t.teardown(() => app?.close())
+  await logged('Serving')
+  t.match(log(), /Serving the import in the database\. Try it: curl -H 'X-User-Id: <user id>' -H 'X-Auth-Token: <token>'/)
 })
 
 t.test('it closes while it still tries to reach the database', async t => {

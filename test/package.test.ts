@@ -60,7 +60,10 @@ ts.createProgram(fileNames, { ...options, noCheck: true, outDir: join(folder, 'd
 /** What a module of the host prints, run by Node.js as it is, without anything that tests bring along. */
 async function run (module: keyof typeof modules): Promise<unknown> {
   const { NODE_OPTIONS, NODE_V8_COVERAGE, ...env } = process.env
-  const { stdout } = await promisify(execFile)(process.execPath, [join(folder, module)], { env })
+  const { stdout } = await promisify(execFile)(process.execPath, [join(folder, module)], {
+    // Nor the coverage that tap would see to.
+    env: { ...env, _TAPJS_PROCESSINFO_COVERAGE_: '0' }
+  })
   return JSON.parse(stdout)
 }
 
