@@ -19,18 +19,18 @@ export class BatchReader<Staged> {
     this.#open = open
   }
 
-  /** Opens the batches and settles once the first is there. Throws what the store throws, and InvalidStoreAnswer. */
-  async open (): Promise<void> {
+  /** Opens the batches and asks for the first, which it gives. Throws what the store throws, and InvalidStoreAnswer. */
+  open (): Promise<unknown> | IteratorResult<unknown> {
     const source = this.#open()
     this.#iterator = iteratorOf(source)
     if (this.#iterator === undefined) throw new InvalidStoreAnswer(this.name, 'an iterable or async iterable of arrays')
     this.#head = this.#iterator.next()
-    await this.#head
+    return this.#head
   }
 
   /** The next batch, or undefined at the end; opens the batches first if need be. Throws as `open` does. */
   async next (): Promise<readonly Staged[] | undefined> {
-    if (this.#iterator === undefined) await this.open()
+    if (this.#iterator === undefined) this.open()
     const head = this.#head ?? this.#iterator?.next()
     this.#head = undefined
     const result = await head

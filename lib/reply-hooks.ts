@@ -7,6 +7,7 @@ import { type ErrorReply, type Waiting } from './schemas.js'
 export const JSON_TYPE = 'application/json; charset=utf-8'
 
 const CREDENTIAL_HEADERS = ['X-User-Id', 'X-Auth-Token']
+const VARY = CREDENTIAL_HEADERS.join(', ')
 
 /**
  * An `onSend` hook: every reply is for this caller alone (RFC 9111, 5.2.2.7), and is never taken for anything but JSON.
@@ -20,7 +21,7 @@ export function markAsPrivate (_request: FastifyRequest, reply: FastifyReply, _p
 }
 
 function withCredentialHeaders (vary: unknown): string {
-  if (vary === undefined) return CREDENTIAL_HEADERS.join(', ')
+  if (vary === undefined) return VARY
   if (vary === '*') return vary
   const fields = String(vary).split(/\s*,\s*/)
   const missing = CREDENTIAL_HEADERS.filter(name => !fields.some(field => field.toLowerCase() === name.toLowerCase()))

@@ -30,16 +30,16 @@ export async function sendSelection (
   reply.raw.once('close', () => pieces.return(''))
 
   const first = await callInjected(() => pieces.next())
-  if (first.done) return reply.send(Buffer.from(first.value))
+  if (first.done) return reply.send(first.value)
   dropWhenUnread(reply, writeTimeout)
   return reply.send(Readable.from(restOf(first.value, pieces, failure => breakOff(reply, context, failure))))
 }
 
 async function * restOf (
-  first: string,
-  pieces: AsyncGenerator<string, string, undefined>,
+  first: Buffer,
+  pieces: AsyncGenerator<Buffer, string, undefined>,
   onFailure: (failure: unknown) => void
-): AsyncGenerator<string, void, undefined> {
+): AsyncGenerator<Buffer | string, void, undefined> {
   try {
     yield first
     yield yield * pieces

@@ -9,8 +9,11 @@ import { type ImportDataStore, type StoreContext } from './store.js'
 /** How much text goes out in one piece: characters, which in most imports are bytes. */
 const PIECE_LENGTH = 64 * 1024
 
-/** After how many records the event loop is let go, even when they make too little text for a piece. */
+/** After how many records the event loop is let go, however little text they make. */
 const RECORDS_PER_TURN = 1000
+
+/** How long batches that were asked for ahead may wait for their turn: milliseconds. MongoDB ends a cursor after ten minutes. */
+const LONGEST_WAIT = 60_000
 
 const writeUser = fastJson(userItemSchema)
 const writeChannel = fastJson(channelItemSchema)
@@ -31,7 +34,7 @@ export async function * selectionText (
   context: StoreContext,
   name: string | undefined,
   confirm: () => Promise<void>
-): AsyncGenerator<string, string, undefined> {
+): AsyncGenerator<Buffer, string, undefined> {
   const users = new BatchReader('users', () => store.users(context))
   const channels = new BatchReader('channels', () => store.channels(context))
   const contacts = new BatchReader('contacts', () => store.contacts?.(context) ?? [])
@@ -39,7 +42,8 @@ export async function * selectionText (
   const count = countMessages(store, context)
   const writer = new SelectionWriter(readers, count)
   try {
-    await Promise.all(readers.map(reader => reader.open()))
+    const heads = readers.map(reader => reader.open()).filter(head => head instanceof Promise)
+    if (heads.length > 0) await Promise.all(heads)
     writer.text = name === undefined ? '{' : `{"name":${JSON.stringify(name)},`
     yield * writer.items(users, userItem, writeUser)
     yield * writer.items(channels, channelItem, writeChannel)
@@ -69,7 +73,9 @@ class SelectionWriter {
 
   readonly #readers: readonly BatchReader<unknown>[]
   readonly #count: Promise<number>
+  readonly #started = Date.now()
   #countFailed = false
+  #full: Buffer[] = []
   #recordsInTurn = 0
 
   constructor (readers: readonly BatchReader<unknown>[], count: Promise<number>) {
@@ -84,35 +90,57 @@ class SelectionWriter {
     toItem: (staged: Staged) => Item | undefined,
     toJson: (item: Item) => string,
     { isOptional = false } = {}
-  ): AsyncGenerator<string, void, undefined> {
+  ): AsyncGenerator<Buffer, void, undefined> {
     const opening = `"${reader.name}":[`
     let separator = isOptional ? opening : ''
     let last = ''
     let place = 0
     if (!isOptional) this.text += opening
     for (let batch = await reader.next(); batch !== undefined; batch = await reader.next()) {
-      for (const staged of batch) {
-        place++
-        const item = toItem(staged)
-        if (item === undefined) this.#leaveOut(reader.name, place)
-        else if (item === directMessages) last = toJson(item)
-        else {
-          this.text += separator + toJson(item)
-          separator = ','
+      for (let next = 0; next < batch.length;) {
+        const end = Math.min(next + RECORDS_PER_TURN, batch.length)
+        this.#recordsInTurn += end - next
+        for (; next < end; next++) {
+          place++
+          const item = toItem(batch[next]!)
+          if (item === undefined) this.#leaveOut(reader.name, place)
+          else if (item === directMessages) last = toJson(item)
+          else {
+            this.text += separator + toJson(item)
+            separator = ','
+          }
+          if (this.text.length >= PIECE_LENGTH) this.#fillPiece()
         }
-        if (this.text.length >= PIECE_LENGTH) {
-          // MongoDB ends a cursor that is left alone for ten minutes: those of the parts to come are opened again in their turn.
-          if (this.pieces++ === 0) for (const other of this.#readers) other.closeUnread()
-          yield this.text
-          this.text = ''
-        } else if (++this.#recordsInTurn < RECORDS_PER_TURN) continue
-        this.#recordsInTurn = 0
-        await setImmediate()
-        if (this.#countFailed) await this.#count
+        // Let go before anybody waits for the reader: of many callers at once each would hold a batch in memory.
+        if (next === batch.length) batch = []
+        yield * this.#takeTurn()
+        if (batch.length === 0) break
       }
     }
     if (last !== '') this.text += separator + last
     if (separator !== opening) this.text += '],'
+  }
+
+  #fillPiece (): void {
+    this.#full.push(Buffer.from(this.text))
+    this.text = ''
+  }
+
+  /** Hands out what is full, and lets the event loop go. */
+  async * #takeTurn (): AsyncGenerator<Buffer, void, undefined> {
+    const pieces = this.#full
+    if (pieces.length === 0 && this.#recordsInTurn < RECORDS_PER_TURN) return
+    this.#full = []
+    this.#recordsInTurn = 0
+    for (const piece of pieces) {
+      this.pieces++
+      yield piece
+      await setImmediate()
+    }
+    if (pieces.length === 0) await setImmediate()
+    if (this.#countFailed) await this.#count
+    // Opened again in their turn.
+    if (Date.now() - this.#started > LONGEST_WAIT) for (const reader of this.#readers) reader.closeUnread()
   }
 
   #leaveOut (kind: string, place: number): void {

@@ -20,17 +20,14 @@ export function isStalled (operation: ImportOperation, stalledAfter: number): bo
 
 /** The reply while an operation is being prepared: where it stands, as far as the operation itself says so. */
 export function waitingReply (operation: ImportOperation, stalled: boolean): Waiting {
-  const time = changedAt(operation)
-  const count = knownCounts(operation.count)
-  return {
-    waiting: true,
-    step: operation.status,
-    ...(typeof operation.reading === 'string' && { reading: operation.reading }),
-    ...(count && { count }),
-    ...(time !== undefined && { updated_at: new Date(time).toISOString() }),
-    ...(stalled && { stalled }),
-    success: true
-  }
+  const { status, reading, count, updatedAt } = operation
+  const reply: Partial<Waiting> & Pick<Waiting, 'step'> = { waiting: true, step: status }
+  if (typeof reading === 'string') reply.reading = reading
+  const known = knownCounts(count)
+  if (known) reply.count = known
+  if (updatedAt && changedAt(operation) !== undefined) reply.updated_at = updatedAt.toISOString()
+  if (stalled) reply.stalled = stalled
+  return Object.assign(reply, { waiting: true, success: true } as const)
 }
 
 /** After how many seconds asking again is worth it: the sooner, the less time has passed since the last change. */
@@ -40,9 +37,11 @@ export function retryAfter (operation: ImportOperation): number {
 }
 
 function knownCounts (count: ImportCount | null | undefined): ImportCount | undefined {
-  const known = COUNTED.flatMap(kind => {
-    const value = count?.[kind]
-    return Number.isSafeInteger(value) && Number(value) >= 0 ? [[kind, value] as const] : []
-  })
-  return known.length > 0 ? Object.fromEntries(known) : undefined
+  if (!count) return undefined
+  let known: ImportCount | undefined
+  for (const kind of COUNTED) {
+    const value = count[kind]
+    if (value !== undefined && Number.isSafeInteger(value) && value >= 0) (known ??= {})[kind] = value
+  }
+  return known
 }

@@ -111,7 +111,8 @@ t.test('F4: no proper prefix of a selection is valid JSON', async t => {
       users: () => [names.map(name => ({ importIds: [name], username: name }))],
       channels: () => [channels.map(name => ({ importIds: [name], name, t: 'c' }))]
     })
-    const { value: text } = await selectionText(store, { signal: AbortSignal.timeout(60_000), log }, importer, async () => {}).next()
+    const { value } = await selectionText(store, { signal: AbortSignal.timeout(60_000), log }, importer, async () => {}).next()
+    const text = String(value)
     JSON.parse(text)
     for (let length = 0; length < text.length; length++) {
       let parsed: unknown

@@ -91,14 +91,28 @@ export function rocketChatDatabase (
     }
   }
 
+  // Read together with the user, and kept no longer than they are: it saves each call a round trip.
+  const permissionsRead = new WeakMap<UserDocument, PermissionDocument | null>()
+
+  const readPermission = (permission: 'run-import') =>
+    findOne<PermissionDocument>(permissions, { _id: permission }, { projection: { roles: 1 } })
+
   return {
-    lookupUser: ({ userId, authToken }) => findOne<UserDocument>(users, {
-      _id: userId,
-      'services.resume.loginTokens.hashedToken': hashLoginToken(authToken),
-      active: { $ne: false }
-    }, { projection: { roles: 1 } }),
+    async lookupUser ({ userId, authToken }) {
+      const filter = {
+        _id: userId,
+        'services.resume.loginTokens.hashedToken': hashLoginToken(authToken),
+        active: { $ne: false }
+      }
+      const [user, permission] = await Promise.all([
+        findOne<UserDocument>(users, filter, { projection: { roles: 1 } }),
+        readPermission('run-import')
+      ])
+      if (user !== null) permissionsRead.set(user, permission)
+      return user
+    },
     async hasPermission (user, permission) {
-      return rolesMeet(user, await findOne<PermissionDocument>(permissions, { _id: permission }, { projection: { roles: 1 } }))
+      return rolesMeet(user, permissionsRead.get(user) ?? await readPermission(permission))
     },
     store: {
       async latestOperation ({ signal }) {

@@ -1,0 +1,133 @@
+import { type Db } from 'mongodb'
+import { type ImportDataStore, type ImportOperation, type StagedChannel, type StagedUser } from '../lib/index.js'
+import { type StagedDocument } from '../lib/rocketchat/documents.js'
+import { hashLoginToken, type RocketChatDocuments } from '../lib/rocketchat/index.js'
+
+/** Where the records of a selection come from. */
+export type StoreKind = 'made-up' | 'dump' | 'mongodb'
+
+/** What a server has to reply with: a selection of so many users, or word that it is being prepared. */
+export interface Work {
+  store: StoreKind
+  users: number
+  waiting?: boolean
+}
+
+/** Who calls: the only one who is let in. */
+export const credentials = { userId: 'bench-caller', authToken: 'bench-token' }
+
+const BATCH_SIZE = 1000
+
+const IMPORTER = 'slack'
+
+/** How many channels a selection of so many users has. */
+export function channelsOf (users: number): number {
+  return Math.floor(users / 20)
+}
+
+/** How many messages are staged beside a selection of so many users. */
+export function messagesOf (users: number): number {
+  return Math.floor(users / 2)
+}
+
+/** A store that makes its records up, the same ones each time, as fast as it can. */
+export function madeUpStore ({ users, waiting = false }: Work): ImportDataStore {
+  const operation: ImportOperation = {
+    id: 'bench',
+    status: waiting ? 'importer_preparing_messages' : 'importer_user_selection',
+    importerKey: IMPORTER,
+    valid: true,
+    updatedAt: new Date(),
+    ...(waiting && { reading: 'general/2023-05-04', count: { total: 12_034, users: 320, channels: 41 } })
+  }
+  return {
+    latestOperation: async () => operation,
+    users: () => batches(users, user),
+    channels: () => batches(channelsOf(users), channel),
+    countMessages: async () => messagesOf(users)
+  }
+}
+
+/** Rocket.Chat's documents, for `rocketChatDump`. */
+export function dumpOf (users: number): RocketChatDocuments {
+  return { ...accounts(), rocketchat_import_data: [...documents(users)].flat() as StagedDocument[] }
+}
+
+/** The name of the database that holds a selection of so many users. */
+export function databaseOf (users: number): string {
+  return `import_file_data_bench_${users}`
+}
+
+/** Fills a database with Rocket.Chat's documents and its indexes; what it held before is dropped. */
+export async function fillDatabase (db: Db, users: number): Promise<void> {
+  await db.dropDatabase()
+  await db.collection('rocketchat_import').createIndex({ ts: -1 })
+  await db.collection('rocketchat_import_data').createIndex({ dataType: 1 })
+  for (const [name, list] of Object.entries(accounts())) await db.collection<{ _id: string }>(name).insertMany(list)
+  for (const batch of documents(users)) await db.collection<{ _id: string }>('rocketchat_import_data').insertMany(batch)
+}
+
+function accounts () {
+  return {
+    users: [{
+      _id: credentials.userId,
+      active: true,
+      roles: ['admin'],
+      services: { resume: { loginTokens: [{ hashedToken: hashLoginToken(credentials.authToken) }] } }
+    }],
+    rocketchat_permissions: [{ _id: 'run-import', roles: ['admin'] }],
+    rocketchat_import: [{
+      _id: 'bench',
+      type: 'Slack',
+      importerKey: IMPORTER,
+      ts: new Date(),
+      status: 'importer_user_selection',
+      valid: true,
+      user: credentials.userId,
+      _updatedAt: new Date()
+    }]
+  }
+}
+
+// As Rocket.Chat's Slack importer stages them, so that a projection has something to leave out.
+function * documents (users: number) {
+  yield * batches(users, index => {
+    const staged = user(index)
+    const more = {
+      name: `User ${index}`,
+      utcOffset: 3600,
+      avatarUrl: `https://avatars.example.com/${staged.importIds[0]}_512.jpg`,
+      statusText: 'away',
+      bio: 'Somebody who is made up'
+    }
+    return { _id: `user-${index}`, dataType: 'user', data: { ...staged, ...more }, options: {} }
+  })
+  yield * batches(channelsOf(users), index => {
+    const more = { users: Array.from({ length: 10 }, (_, member) => `U${index + member}`), u: { _id: 'U0' }, topic: 'Whatever there is' }
+    return { _id: `channel-${index}`, dataType: 'channel', data: { ...channel(index), ...more }, options: {} }
+  })
+  yield * batches(messagesOf(users), index => {
+    const data = { rid: 'C0', u: { _id: `U${index}` }, ts: new Date(1_683_158_400_000 + index), msg: 'What somebody has to say' }
+    return { _id: `message-${index}`, dataType: 'message', data, options: {} }
+  })
+}
+
+function user (index: number): StagedUser {
+  return {
+    importIds: [`U${index.toString(36).toUpperCase()}`],
+    username: `user.${index}`,
+    emails: [`user.${index}@example.com`],
+    deleted: index % 20 === 0,
+    type: index % 50 === 0 ? 'bot' : 'user'
+  }
+}
+
+function channel (index: number): StagedChannel {
+  return { importIds: [`C${index.toString(36).toUpperCase()}`], name: `channel-${index}`, t: index % 10 === 0 ? 'p' : 'c', archived: false }
+}
+
+function * batches<T> (count: number, make: (index: number) => T): Generator<T[]> {
+  for (let from = 0; from < count; from += BATCH_SIZE) {
+    yield Array.from({ length: Math.min(BATCH_SIZE, count - from) }, (_, index) => make(from + index))
+  }
+}
