@@ -27,7 +27,7 @@ const { values: options } = parseArgs({
 const { quick, only, section = quick || only !== '' ? undefined : 'all' } = options
 const { rounds, seconds, ...sizes } = quick
   ? { rounds: 3, seconds: 0.5, largest: 200_000, crowd: 10_000, mongodb: Number(options.users ?? 500) }
-  : { rounds: 5, seconds: 1.5, largest: 1_000_000, crowd: 200_000, mongodb: Number(options.users ?? 20_000) }
+  : { rounds: 5, seconds: 1, largest: 1_000_000, crowd: 200_000, mongodb: Number(options.users ?? 20_000) }
 
 const bounds = boundsOf(sizes)
 const bounded = new Set(bounds.flatMap(bound => [bound.case, bound.over]))

@@ -1,9 +1,6 @@
 import { InvalidStoreAnswer } from './errors.js'
 import { type Batches } from './store.js'
 
-/** In the place of an iterator that has come to its end by itself: there is nothing to be closed. */
-const ENDED: Iterator<never> = [].values()
-
 /** Reads a store's batches one by one, and can ask for the first before anybody wants it. */
 export class BatchReader<Staged> {
   readonly #open: () => Batches<Staged>
@@ -25,6 +22,8 @@ export class BatchReader<Staged> {
     this.#iterator = iteratorOf(source)
     if (this.#iterator === undefined) throw new InvalidStoreAnswer(this.name, 'an iterable or async iterable of arrays')
     this.#head = this.#iterator.next()
+    // It may be that nobody comes to wait for it, since another part has failed meanwhile.
+    if (this.#head instanceof Promise) this.#head.catch(() => {})
     return this.#head
   }
 
@@ -35,7 +34,7 @@ export class BatchReader<Staged> {
     this.#head = undefined
     const result = await head
     if (result === undefined || result.done) {
-      this.#iterator = ENDED
+      this.#iterator = undefined
       return undefined
     }
     if (!Array.isArray(result.value)) throw new InvalidStoreAnswer(this.name, 'its records in arrays, a batch at a time')

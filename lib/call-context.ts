@@ -25,14 +25,15 @@ export class CallContext implements StoreContext {
       const abortIfGone = () => { if (this.callerIsGone) controller.abort() }
       abortIfGone()
       this.#reply.raw.once('close', abortIfGone)
+      this.#reply.request.raw.once('close', abortIfGone)
     }
     return this.#controller.signal
   }
 }
 
 /** Whether the connection ended before all of the reply had been written. */
-export function isBrokenOff ({ raw }: FastifyReply): boolean {
+export function isBrokenOff ({ raw, request }: FastifyReply): boolean {
   // The reply of HTTP/2, which is in none of the types unless the host says so, knows of its end by its stream.
   const { destroyed } = 'stream' in raw ? raw.stream as Writable : raw
-  return destroyed && !raw.writableEnded
+  return (destroyed || request.raw.aborted) && !raw.writableEnded
 }

@@ -15,7 +15,7 @@ const TAG_LENGTH = 22
 export function entityTagOf (operation: ImportOperation, ...shown: unknown[]): string | undefined {
   const time = changedAt(operation)
   if (time === undefined) return undefined
-  const state = `${operation.id} ${operation.status} ${time} ${shown.join(' ')}`
+  const state = JSON.stringify([operation.id, operation.status, time, ...shown])
   return `W/"${hash('sha256', state, 'base64url').slice(0, TAG_LENGTH)}"`
 }
 

@@ -28,6 +28,9 @@ export const ReadTimeout = createError<[maxTimeMS: number]>(
   503
 )
 
+/** A cursor was closed before its end, by the host's closing its client. */
+export const CursorClosed = createError('FST_IMPORT_FILE_DATA_CURSOR_CLOSED', 'The cursor was closed before its end', 503)
+
 /** Another import has taken the place of the one whose selection was being sent; the reply is broken off. */
 export const ImportReplaced = createError(
   'FST_IMPORT_FILE_DATA_IMPORT_REPLACED',
@@ -114,7 +117,6 @@ export function toPublicError (error: unknown, retryAfter: unknown): PublicError
   if (error instanceof Unauthorized || error instanceof Forbidden) {
     return { statusCode: error.statusCode, body: { success: false, error: error.message } }
   }
-  if (error instanceof ServiceUnavailable) return inEnvelope(error)
   if (!isClientError(error)) {
     return inEnvelope(statusCodeOf(error) === 503 ? new ServiceUnavailable() : new InternalServerError())
   }

@@ -28,6 +28,10 @@ export async function sendSelection (
   })
   // Whatever becomes of the reply (the caller leaves, a hook of the host's throws), the store's cursors are closed.
   reply.raw.once('close', () => pieces.return(''))
+  const { raw } = reply.request
+  // The reply to a pipelined request that has not had its turn learns nothing of the connection's end.
+  raw.once('close', () => { if (raw.aborted) pieces.return('') })
+  if (context.callerIsGone) throw new Error('The caller has left')
 
   const first = await callInjected(() => pieces.next())
   if (first.done) return reply.send(first.value)
@@ -50,18 +54,25 @@ async function * restOf (
 
 function breakOff (reply: FastifyReply, context: CallContext, failure: unknown): void {
   if (!context.callerIsGone) reply.log.error({ err: failure }, 'The selection was broken off: what has been sent of it is not valid JSON')
-  reply.raw.destroy()
+  destroy(reply)
+}
+
+function destroy ({ raw }: FastifyReply): void {
+  // Over HTTP/2 a stream that is destroyed without an error looks as if it had ended.
+  raw.destroy('stream' in raw ? new Error('The reply is broken off') : undefined)
 }
 
 // The socket's own timer starts anew with all that moves on it, part of a write included, so a slow reader is not cut.
-function dropWhenUnread ({ raw, log }: FastifyReply, writeTimeout: number): void {
+function dropWhenUnread (reply: FastifyReply, writeTimeout: number): void {
+  const { raw, log } = reply
   const { socket } = raw
   const timeout = socket?.timeout ?? 0
   raw.setTimeout(writeTimeout, () => {
     // With nothing left to be read it is the store that takes its time.
     if (raw.writableLength === 0) return
     log.warn({ writeTimeout }, 'The caller has stopped reading: the connection is dropped')
-    raw.destroy()
+    destroy(reply)
   })
-  raw.once('finish', () => { if (socket?.timeout === writeTimeout) socket.setTimeout(timeout) })
+  // Before Node.js sets the timer by which it keeps the connection alive.
+  raw.prependOnceListener('finish', () => { if (socket?.timeout === writeTimeout) socket.setTimeout(timeout) })
 }

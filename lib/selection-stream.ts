@@ -12,6 +12,9 @@ const PIECE_LENGTH = 64 * 1024
 /** After how many records the event loop is let go, however little text they make. */
 const RECORDS_PER_TURN = 1000
 
+/** How many pieces are made before the event loop is let go: records may be fat. */
+const PIECES_PER_TURN = 8
+
 /** How long batches that were asked for ahead may wait for their turn: milliseconds. MongoDB ends a cursor after ten minutes. */
 const LONGEST_WAIT = 60_000
 
@@ -97,10 +100,13 @@ class SelectionWriter {
     let place = 0
     if (!isOptional) this.text += opening
     for (let batch = await reader.next(); batch !== undefined; batch = await reader.next()) {
-      for (let next = 0; next < batch.length;) {
+      // An empty batch takes its time, too.
+      this.#recordsInTurn += RECORDS_PER_TURN / 10
+      let next = 0
+      do {
         const end = Math.min(next + RECORDS_PER_TURN, batch.length)
         this.#recordsInTurn += end - next
-        for (; next < end; next++) {
+        for (; next < end && this.#full.length < PIECES_PER_TURN; next++) {
           place++
           const item = toItem(batch[next]!)
           if (item === undefined) this.#leaveOut(reader.name, place)
@@ -114,8 +120,7 @@ class SelectionWriter {
         // Let go before anybody waits for the reader: of many callers at once each would hold a batch in memory.
         if (next === batch.length) batch = []
         yield * this.#takeTurn()
-        if (batch.length === 0) break
-      }
+      } while (next < batch.length)
     }
     if (last !== '') this.text += separator + last
     if (separator !== opening) this.text += '],'

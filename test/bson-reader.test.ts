@@ -77,6 +77,12 @@ t.test('a record that is cut off is refused', async t => {
   for (let length = 0; length < 30; length++) t.throws(() => read(whole.subarray(0, length)), RangeError, `${length} bytes`)
 })
 
+t.test('a value of a negative length is refused, and not gone through for ever', async t => {
+  for (const kind of [0x02, 0x04]) {
+    t.throws(() => read(withElements([kind, 'type', [0xf9, 0xff, 0xff, 0xff, 0]])), { name: 'RangeError' }, String(kind))
+  }
+})
+
 t.test('a kind of value that is not known is refused', async t => {
   t.throws(() => read(withElements([0x55, 'type', []])), { name: 'RangeError', message: /unknown kind 85/ })
 })

@@ -231,6 +231,41 @@ t.test('F8: a caller that leaves in the middle of a reply has its cursor killed,
   await nextCallIsRight(t, app, 3000)
 })
 
+t.test('a client that the host closes in the middle of a reading, and connects again, does not end it as if it were whole', needsServer, async t => {
+  const { client, direct, app } = await start(t)
+  const { store } = rocketChatDatabase(client.db(direct.databaseName), { batchSize: 100 })
+  const users = store.users({ signal: new AbortController().signal, log: app.log })
+  async function readThrough (): Promise<void> {
+    let batches = 0
+    for await (const batch of users) {
+      t.equal(batch.length, 100)
+      if (++batches > 1) continue
+      await client.close()
+      await client.connect()
+    }
+  }
+  await t.rejects(readThrough(), { code: 'FST_IMPORT_FILE_DATA_CURSOR_CLOSED' })
+})
+
+t.test('a token that is wrong is refused though the permissions cannot be read', needsServer, async t => {
+  const { lookupUser } = rocketChatDatabase({
+    collection: name => ({
+      findOne: async () => { if (name === 'rocketchat_permissions') throw new Error('not allowed'); return null },
+      find () { throw new Error('not here') },
+      countDocuments: async () => 0
+    })
+  })
+  const call = () => Reflect.apply(lookupUser, undefined, [{ userId: 'ada', authToken: 'wrong' }])
+  t.equal(await call(), null)
+})
+
+t.test('a user who was looked up elsewhere has the permission read for them', needsServer, async t => {
+  const { direct } = await start(t, {}, 100)
+  const { hasPermission } = rocketChatDatabase(direct)
+  const ask = (roles: string[]) => Reflect.apply(hasPermission, undefined, [{ _id: 'ada', roles }, 'run-import'])
+  t.strictSame([await ask(['admin']), await ask(['user'])], [true, false])
+})
+
 t.test('fifty callers at once are each given the whole, and no cursor is left', needsServer, async t => {
   const { app, cursors } = await start(t, {}, 100)
   const replies = await Promise.all(Array.from({ length: 50 }, async () => await readAll(await request(app))))

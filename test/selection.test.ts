@@ -653,6 +653,20 @@ t.test('a store that fails after a batch, but before the first piece, is a 503',
   }
 })
 
+t.test('a part that cannot be opened is a 503, whatever becomes of the parts that were opened before it', async t => {
+  const log = captureLog()
+  const lateFailure = new Promise<never>((_resolve, reject) => { setImmediate(() => reject(new Error('too late'))) })
+  const reply = await call(await build(t, {
+    store: storeOf({
+      async * users () { yield await lateFailure },
+      channels () { throw new Error('cannot be opened') }
+    })
+  }, log.server))
+  await t.rejects(lateFailure)
+  t.strictSame([reply.statusCode, reply.body], [503, UNAVAILABLE])
+  t.match(log.records().filter(({ level }) => level >= levels.warn), [{ err: { message: /cannot be opened/ } }])
+})
+
 t.test('what fails after the first piece breaks the connection: the body does not parse, and one error is logged', async t => {
   async function * lost () {
     yield * watchedUsers(3).users()

@@ -351,6 +351,50 @@ t.test('a selection comes whole over HTTP/2, and a caller who leaves there ends 
   t.notOk(signals[0]?.aborted)
 })
 
+t.test('a reply that breaks over HTTP/2 does not look as if it had ended', async t => {
+  const app = Fastify({ http2: true })
+  t.teardown(() => app.close())
+  const store = storeOf({ async * users () { yield * watchedUsers(LARGE).users(); throw new Error('lost') } })
+  await app.register(importFileData, { prefix: '/api/v1', ...optionsOf({ store }) })
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const address = app.server.address()
+  const client = http2.connect(`http://127.0.0.1:${typeof address === 'object' ? address?.port : 0}`)
+  t.teardown(() => client.close())
+  const broken = client.request({ ':path': URL, ...caller })
+  broken.resume()
+  await t.rejects(once(broken, 'end'), { code: 'ERR_HTTP2_STREAM_ERROR' })
+})
+
+t.test('F8: a caller that leaves while the operation is looked up has no record read', async t => {
+  const { seen, users } = watchedUsers(3)
+  const { promise: looking, resolve: looks } = deferred()
+  const { promise: answered, resolve: answer } = deferred()
+  const log = captureLog()
+  const app = await buildOver(t, { users, async latestOperation () { looks(); await answered; return operation() } }, {}, log.server)
+  const socket = connect(await listen(app), '127.0.0.1')
+  socket.write(requestText(callerLines))
+  await looking
+  socket.destroy()
+  await serverHasNoConnection(app)
+  await turnOfTheLoop()
+  answer()
+  while (!log.lines.some(line => line.includes('left before'))) await turnOfTheLoop()
+  t.equal(seen.read, 0)
+})
+
+t.test('F8: the readings for pipelined requests all end when their caller leaves', async t => {
+  const { seen, users } = watchedUsers(100_000)
+  const signals: AbortSignal[] = []
+  const app = await buildOver(t, { users ({ signal }) { signals.push(signal); return users() } })
+  const socket = connect(await listen(app), '127.0.0.1')
+  socket.on('error', () => {})
+  socket.write(requestText(callerLines).repeat(3))
+  while (seen.open < 3) await turnOfTheLoop()
+  socket.destroy()
+  while (seen.open > 0) await turnOfTheLoop()
+  t.strictSame(signals.map(({ aborted }) => aborted), [true, true, true])
+})
+
 t.test('fifty callers at once are each given the whole', async t => {
   const { users, seen } = watchedUsers(5)
   const app = await buildOver(t, { users })

@@ -93,6 +93,7 @@ class Elements {
     this.#nameStart = this.#next + 1
     this.start = this.#afterZero(this.#nameStart)
     this.#next = this.start + this.#length()
+    if (this.#next < this.start) throw new RangeError('A document of the database has a value of a negative length')
     return true
   }
 

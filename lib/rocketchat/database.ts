@@ -1,3 +1,4 @@
+import { CursorClosed } from '../errors.js'
 import { demand, isFunction, isObject, isPositiveInteger } from '../option-checks.js'
 import { type StoreContext } from '../store.js'
 import { fieldReader } from './bson-reader.js'
@@ -27,6 +28,8 @@ interface CollectionLike {
 }
 
 interface CursorLike {
+  /** Whether somebody has closed it before its end. */
+  readonly killed: boolean
   hasNext (): Promise<boolean>
   /** With the option `raw`, a document is its bytes. */
   readBufferedDocuments (): Buffer[]
@@ -84,6 +87,8 @@ export function rocketChatDatabase (
         // The plugin trusts no field to be what its type says.
         yield cursor.readBufferedDocuments().map(read) as unknown as StagedData[]
       }
+      // The driver tells it by no error: what has been read would be taken for the whole.
+      if (cursor.killed) throw new CursorClosed()
     } finally {
       // At the signal the driver closes the cursor itself, and a second time would end the session in which it kills it. Not
       // waited for: a server that stands still would hold the reply up.
@@ -92,7 +97,7 @@ export function rocketChatDatabase (
   }
 
   // Read together with the user, and kept no longer than they are: it saves each call a round trip.
-  const permissionsRead = new WeakMap<UserDocument, PermissionDocument | null>()
+  const permissionsRead = new WeakMap<UserDocument, Promise<PermissionDocument | null>>()
 
   const readPermission = (permission: 'run-import') =>
     findOne<PermissionDocument>(permissions, { _id: permission }, { projection: { roles: 1 } })
@@ -104,15 +109,15 @@ export function rocketChatDatabase (
         'services.resume.loginTokens.hashedToken': hashLoginToken(authToken),
         active: { $ne: false }
       }
-      const [user, permission] = await Promise.all([
-        findOne<UserDocument>(users, filter, { projection: { roles: 1 } }),
-        readPermission('run-import')
-      ])
+      const permission = readPermission('run-import')
+      // Whether it can be read is of no matter to somebody who is not known.
+      permission.catch(() => {})
+      const user = await findOne<UserDocument>(users, filter, { projection: { roles: 1 } })
       if (user !== null) permissionsRead.set(user, permission)
       return user
     },
     async hasPermission (user, permission) {
-      return rolesMeet(user, permissionsRead.get(user) ?? await readPermission(permission))
+      return rolesMeet(user, await (permissionsRead.get(user) ?? readPermission(permission)))
     },
     store: {
       async latestOperation ({ signal }) {

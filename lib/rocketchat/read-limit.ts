@@ -16,16 +16,18 @@ export class ReadLimit {
   }
 
   /** What the read gives. Rejects with ReadTimeout, or with the caller's reason, without waiting for it any longer. */
-  wait<T> (read: Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const { signal } = this
-      const timer = setTimeout(() => this.#deadline.abort(new ReadTimeout(this.#maxTimeMS)), this.#maxTimeMS)
-      const giveUp = () => reject(signal.reason)
-      signal.addEventListener('abort', giveUp)
-      read.then(resolve, reject).finally(() => {
-        clearTimeout(timer)
-        signal.removeEventListener('abort', giveUp)
-      })
+  async wait<T> (read: Promise<T>): Promise<T> {
+    const { signal } = this
+    const timer = setTimeout(() => this.#deadline.abort(new ReadTimeout(this.#maxTimeMS)), this.#maxTimeMS)
+    const settled = new AbortController()
+    const givenUp = new Promise<never>((_resolve, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason), { signal: settled.signal })
     })
+    try {
+      return await Promise.race([read, givenUp])
+    } finally {
+      clearTimeout(timer)
+      settled.abort()
+    }
   }
 }
