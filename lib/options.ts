@@ -59,8 +59,8 @@ export interface ImportFileDataOptions<User extends object = object> {
    */
   stalledAfter?: number
   /**
-   * Milliseconds that a caller may leave what is sent unread before the connection is dropped; a caller who reads slowly is not
-   * dropped, and neither is one who waits for the store.
+   * Milliseconds that a caller may leave what is sent unread before the connection is dropped. One who waits for the store is not
+   * dropped, and one who reads slowly only if the system's socket takes nothing for that long: it takes in lumps.
    * @default 60000
    */
   writeTimeout?: number

@@ -39,7 +39,7 @@ export interface StoreContext {
 export interface ImportOperation {
   /** What tells this operation from every other. */
   id: string
-  /** Where it stands; a word that is not known is taken for a step without a reply of its own, and logged. */
+  /** Where it stands; at a word that is not known the reply is the selection of what is staged, and the log says so. */
   status: ImportStatus
   /** The key of its importer, such as `slack`: one of the option `importers`. */
   importerKey?: string
@@ -55,7 +55,7 @@ export interface ImportOperation {
   updatedAt?: Date
 }
 
-/** How many records of each kind an operation has staged; each member only once it is known. */
+/** How many records an operation has staged of each kind, has in all, has imported and has failed to; each only once it is known. */
 export interface ImportCount {
   total?: number
   completed?: number
