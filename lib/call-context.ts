@@ -13,16 +13,11 @@ export class CallContext implements StoreContext {
     this.#reply = reply
   }
 
-  /** Whether the caller has left before all of the reply had been written. */
-  get callerIsGone (): boolean {
-    return isBrokenOff(this.#reply)
-  }
-
   /** See {@link StoreContext.signal}. Made when a store asks for it: for each call anew it would halve the rate of polls. */
   get signal (): AbortSignal {
     if (this.#controller === undefined) {
       const controller = this.#controller = new AbortController()
-      const abortIfGone = () => { if (this.callerIsGone) controller.abort() }
+      const abortIfGone = () => { if (isBrokenOff(this.#reply)) controller.abort() }
       abortIfGone()
       this.#reply.raw.once('close', abortIfGone)
       this.#reply.request.raw.once('close', abortIfGone)

@@ -5,7 +5,7 @@ import { type ImportFileDataOptions, resolveOptions } from './options.js'
 import { addRoute } from './route.js'
 
 export { rocketChatImporters, type Credentials, type ImportFileDataOptions, type Prepare, type PrepareContext } from './options.js'
-export { importStatuses, type ImportStatus } from './operation.js'
+export { type ImportStatus } from './operation.js'
 export {
   type Batches,
   type ImportCount,

@@ -1,22 +1,23 @@
 import { Readable } from 'node:stream'
 import { type FastifyReply } from 'fastify'
-import { type CallContext } from './call-context.js'
+import { isBrokenOff } from './call-context.js'
 import { ImportReplaced, callInjected } from './errors.js'
 import { selectionText } from './selection-stream.js'
-import { type ImportDataStore, type ImportOperation } from './store.js'
+import { type ImportDataStore, type ImportOperation, type StoreContext } from './store.js'
 
 /**
  * Sends the selection of what is staged: whole, with a content-length, when it fits in one piece; else as a stream.
  *
- * @param name the importer's display name
- * @param writeTimeout milliseconds that the caller may leave what is sent unread
- *
  * A failure before the first piece is thrown, so that the reply is a proper error. After it the connection is destroyed: a
  * reply never looks complete when it is not. The same when another import has taken this one's place meanwhile.
+ *
+ * @param name the importer's display name
+ * @param writeTimeout milliseconds that the caller may leave what is sent unread
+ * @throws ServiceUnavailable, or an error of the store's own with a 4xx `statusCode`
  */
 export async function sendSelection (
   reply: FastifyReply,
-  context: CallContext,
+  context: StoreContext,
   store: ImportDataStore,
   operation: ImportOperation,
   name: string | undefined,
@@ -31,29 +32,29 @@ export async function sendSelection (
   const { raw } = reply.request
   // The reply to a pipelined request that has not had its turn learns nothing of the connection's end.
   raw.once('close', () => { if (raw.aborted) pieces.return('') })
-  if (context.callerIsGone) throw new Error('The caller has left')
+  if (isBrokenOff(reply)) throw new Error('The caller has left')
 
   const first = await callInjected(() => pieces.next())
   if (first.done) return reply.send(first.value)
   dropWhenUnread(reply, writeTimeout)
-  return reply.send(Readable.from(restOf(first.value, pieces, failure => breakOff(reply, context, failure))))
+  return reply.send(Readable.from(restOf(first.value, pieces, reply)))
 }
 
 async function * restOf (
   first: Buffer,
   pieces: AsyncGenerator<Buffer, string, undefined>,
-  onFailure: (failure: unknown) => void
+  reply: FastifyReply
 ): AsyncGenerator<Buffer | string, void, undefined> {
   try {
     yield first
     yield yield * pieces
   } catch (failure) {
-    onFailure(failure)
+    breakOff(reply, failure)
   }
 }
 
-function breakOff (reply: FastifyReply, context: CallContext, failure: unknown): void {
-  if (!context.callerIsGone) reply.log.error({ err: failure }, 'The selection was broken off: what has been sent of it is not valid JSON')
+function breakOff (reply: FastifyReply, failure: unknown): void {
+  if (!isBrokenOff(reply)) reply.log.error({ err: failure }, 'The selection was broken off: what has been sent of it is not valid JSON')
   destroy(reply)
 }
 
@@ -62,7 +63,8 @@ function destroy ({ raw }: FastifyReply): void {
   raw.destroy('stream' in raw ? new Error('The reply is broken off') : undefined)
 }
 
-// The socket's own timer starts anew with all that moves on it, part of a write included, so a slow reader is not cut.
+// The socket's own timer starts anew with all that moves on it, part of a write included: whoever reads at all is not dropped, as
+// far as the system lets that be seen.
 function dropWhenUnread (reply: FastifyReply, writeTimeout: number): void {
   const { raw, log } = reply
   const { socket } = raw

@@ -16,7 +16,7 @@ const RECORDS_PER_TURN = 1000
 const PIECES_PER_TURN = 8
 
 /** How long batches that were asked for ahead may wait for their turn: milliseconds. MongoDB ends a cursor after ten minutes. */
-const LONGEST_WAIT = 60_000
+const LONGEST_AHEAD = 60_000
 
 const writeUser = fastJson(userItemSchema)
 const writeChannel = fastJson(channelItemSchema)
@@ -145,7 +145,7 @@ class SelectionWriter {
     if (pieces.length === 0) await setImmediate()
     if (this.#countFailed) await this.#count
     // Opened again in their turn.
-    if (Date.now() - this.#started > LONGEST_WAIT) for (const reader of this.#readers) reader.closeUnread()
+    if (Date.now() - this.#started > LONGEST_AHEAD) for (const reader of this.#readers) reader.closeUnread()
   }
 
   #leaveOut (kind: string, place: number): void {

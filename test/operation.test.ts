@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
 import t, { type Test } from 'tap'
-import { importStatuses, type ImportFileDataOptions, type ImportOperation } from '../lib/index.js'
+import { type ImportFileDataOptions, type ImportOperation } from '../lib/index.js'
+import { importStatuses } from '../lib/operation.js'
 import { build, call, captureLog, levels, NOTHING_STAGED, operation, recorded, storeOf } from './fixtures/build.js'
 
 // What contract.md says, byte for byte, and in its own words: nothing here is taken from lib.

@@ -9,10 +9,9 @@ import {
   type ImportOperation,
   type ImportStatus,
   type Prepare,
-  type PrepareContext,
-  importStatuses
+  type PrepareContext
 } from '../lib/index.js'
-import { isImportStatus } from '../lib/operation.js'
+import { importStatuses, isImportStatus } from '../lib/operation.js'
 import { FORBIDDEN, NOTHING_STAGED, UNAUTHORIZED, URL, build, call, caller, operation, storeOf } from './fixtures/build.js'
 
 const WAITING = [
