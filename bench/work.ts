@@ -90,7 +90,7 @@ function accounts () {
 }
 
 // As Rocket.Chat's Slack importer stages them, so that a projection has something to leave out.
-function * documents (users: number) {
+function * documents (users: number): Generator<Array<{ _id: string }>> {
   yield * batches(users, index => {
     const staged = user(index)
     const more = {
@@ -126,8 +126,18 @@ function channel (index: number): StagedChannel {
   return { importIds: [`C${index.toString(36).toUpperCase()}`], name: `channel-${index}`, t: index % 10 === 0 ? 'p' : 'c', archived: false }
 }
 
-function * batches<T> (count: number, make: (index: number) => T): Generator<T[]> {
-  for (let from = 0; from < count; from += BATCH_SIZE) {
-    yield Array.from({ length: Math.min(BATCH_SIZE, count - from) }, (_, index) => make(from + index))
+// Not a generator: one holds on to the batch that it has yielded, which would count for memory that a reply takes.
+function batches<T> (count: number, make: (index: number) => T): Iterable<T[]> {
+  function iterate (): Iterator<T[], undefined> {
+    let from = 0
+    return {
+      next () {
+        if (from >= count) return { done: true, value: undefined }
+        const batch: T[] = []
+        for (const end = Math.min(from + BATCH_SIZE, count); from < end; from++) batch.push(make(from))
+        return { value: batch }
+      }
+    }
   }
+  return { [Symbol.iterator]: iterate }
 }

@@ -2,13 +2,14 @@ import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type F
 import { type Caller, createAuthFunctions, kCaller } from './auth.js'
 import { CallContext } from './call-context.js'
 import { entityTagOf, isKnown } from './conditional.js'
-import { InvalidStoreAnswer, callInjected, toPublicError } from './errors.js'
+import { ImportReplaced, InvalidStoreAnswer, callInjected, toPublicError } from './errors.js'
 import { isImportStatus, outcomeOf } from './operation.js'
 import { type ResolvedOptions } from './options.js'
 import { Preparation } from './preparation.js'
 import { JSON_TYPE, answerErrors, markAsPrivate, sendJson } from './reply-hooks.js'
 import { headersSchema, replySchemas } from './schemas.js'
 import { sendSelection } from './selection-reply.js'
+import { SelectionText } from './selection-stream.js'
 import { type ImportDataStore, type ImportOperation } from './store.js'
 import { isStalled, retryAfter, waitingReply } from './waiting.js'
 
@@ -39,7 +40,13 @@ export function addRoute (instance: FastifyInstance, options: ResolvedOptions): 
     if (isKnown(entityTag, request.headers['if-none-match'])) return reply.code(304).send()
 
     if (isWaiting) return sendJson(reply, waitingReply(operation, stalled))
-    return sendSelection(reply.type(JSON_TYPE), context, store, operation, name, writeTimeout)
+    const text = new SelectionText(store, context, name, () => confirmLatest(operation, context))
+    return sendSelection(reply.type(JSON_TYPE), text, writeTimeout)
+  }
+
+  async function confirmLatest ({ id }: ImportOperation, context: CallContext): Promise<void> {
+    const latest = await store.latestOperation(context)
+    if (latest?.id !== id) throw new ImportReplaced()
   }
 
   function reportUnknownStatus (status: unknown, log: FastifyBaseLogger): void {

@@ -1,53 +1,37 @@
 import { Readable } from 'node:stream'
 import { type FastifyReply } from 'fastify'
 import { isBrokenOff } from './call-context.js'
-import { ImportReplaced, callInjected } from './errors.js'
-import { selectionText } from './selection-stream.js'
-import { type ImportDataStore, type ImportOperation, type StoreContext } from './store.js'
+import { callInjected } from './errors.js'
+import { type SelectionText } from './selection-stream.js'
 
 /**
- * Sends the selection of what is staged: whole, with a content-length, when it fits in one piece; else as a stream.
+ * Sends a selection: whole, with a content-length, when it fits in one piece; else as a stream.
  *
  * A failure before the first piece is thrown, so that the reply is a proper error. After it the connection is destroyed: a
- * reply never looks complete when it is not. The same when another import has taken this one's place meanwhile.
+ * reply never looks complete when it is not.
  *
- * @param name the importer's display name
  * @param writeTimeout milliseconds that the caller may leave what is sent unread
  * @throws ServiceUnavailable, or an error of the store's own with a 4xx `statusCode`
  */
-export async function sendSelection (
-  reply: FastifyReply,
-  context: StoreContext,
-  store: ImportDataStore,
-  operation: ImportOperation,
-  name: string | undefined,
-  writeTimeout: number
-): Promise<FastifyReply> {
-  const pieces = selectionText(store, context, name, async () => {
-    const latest = await store.latestOperation(context)
-    if (latest?.id !== operation.id) throw new ImportReplaced()
-  })
+export async function sendSelection (reply: FastifyReply, text: SelectionText, writeTimeout: number): Promise<FastifyReply> {
   // Whatever becomes of the reply (the caller leaves, a hook of the host's throws), the store's cursors are closed.
-  reply.raw.once('close', () => pieces.return(''))
+  reply.raw.on('close', () => text.close())
   const { raw } = reply.request
   // The reply to a pipelined request that has not had its turn learns nothing of the connection's end.
-  raw.once('close', () => { if (raw.aborted) pieces.return('') })
+  raw.on('close', () => { if (raw.aborted) text.close() })
   if (isBrokenOff(reply)) throw new Error('The caller has left')
 
-  const first = await callInjected(() => pieces.next())
-  if (first.done) return reply.send(first.value)
+  const first = await callInjected(() => text.next())
+  if (text.isEnded) return reply.send(first)
   dropWhenUnread(reply, writeTimeout)
-  return reply.send(Readable.from(restOf(first.value, pieces, reply)))
+  const stream = new Readable({ read: () => pass(text, stream, reply) })
+  stream.push(first)
+  return reply.send(stream)
 }
 
-async function * restOf (
-  first: Buffer,
-  pieces: AsyncGenerator<Buffer, string, undefined>,
-  reply: FastifyReply
-): AsyncGenerator<Buffer | string, void, undefined> {
+async function pass (text: SelectionText, stream: Readable, reply: FastifyReply): Promise<void> {
   try {
-    yield first
-    yield yield * pieces
+    stream.push(await text.next() ?? null)
   } catch (failure) {
     breakOff(reply, failure)
   }

@@ -6,7 +6,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { type Batches, type ImportDataStore, type StagedChannel, type StagedContact, type StagedUser, type StoreContext } from '../lib/index.js'
-import { selectionText } from '../lib/selection-stream.js'
+import { SelectionText } from '../lib/selection-stream.js'
 import { build, call, captureLog, levels, NOTHING_STAGED, operation, recorded, storeOf } from './fixtures/build.js'
 import { readAll, request, userBatch, watchedUsers } from './fixtures/streaming.js'
 
@@ -48,14 +48,12 @@ async function replyTo (t: Test, staged: Staged, server = {}) {
 /** What a store is told of a call, where there is no call. */
 const context: StoreContext = { signal: new AbortController().signal, log: Fastify().log }
 
-/** The pieces of a selection's text; the last of them is what the generator returns. */
+/** The pieces of a selection's text. */
 async function piecesOf (store: ImportDataStore, name?: string, confirm = async () => {}): Promise<string[]> {
-  const text = selectionText(store, context, name, confirm)
+  const text = new SelectionText(store, context, name, confirm)
   const pieces: string[] = []
-  for (let next = await text.next(); ; next = await text.next()) {
-    pieces.push(String(next.value))
-    if (next.done) return pieces
-  }
+  for (let piece = await text.next(); piece !== undefined; piece = await text.next()) pieces.push(String(piece))
+  return pieces
 }
 
 const directMessages = {

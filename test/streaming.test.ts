@@ -7,7 +7,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { type ImportDataStore, importFileData } from '../lib/index.js'
-import { selectionText } from '../lib/selection-stream.js'
+import { SelectionText } from '../lib/selection-stream.js'
 import { build, call, caller, callerLines, captureLog, levels, operation, optionsOf, requestText, sendText, storeOf, URL } from './fixtures/build.js'
 import { countTurns, deferred, listen, readAll, request, stalledCaller, userBatch, watchedUsers } from './fixtures/streaming.js'
 
@@ -40,13 +40,32 @@ t.test('a large selection comes whole, in pieces, with a first batch long before
 
 t.test('the event loop is let go between pieces, though the store answers at once and the reader is fast', async t => {
   const batches = Array.from({ length: 20 }, (_, batch) => userBatch(batch))
-  const text = selectionText(storeOf({ users: () => batches }), { signal: AbortSignal.timeout(60_000), log: (await buildOver(t, {})).log }, undefined, async () => {})
+  const context = { signal: AbortSignal.timeout(60_000), log: (await buildOver(t, {})).log }
+  const text = new SelectionText(storeOf({ users: () => batches }), context, undefined, async () => {})
   const stop = countTurns()
   let pieces = 0
-  for await (const piece of text) { t.ok(piece.length < 70_000); pieces++ }
+  for (let piece = await text.next(); piece !== undefined; piece = await text.next()) { t.ok(piece.length < 70_000); pieces++ }
   const turns = stop()
   t.ok(pieces > 30, `${pieces} pieces`)
-  t.ok(turns >= pieces, `${turns} turns of the loop`)
+  t.ok(turns >= pieces - 1, `${turns} turns of the loop`)
+})
+
+t.test('of many large selections at once, one goes on in each turn of the event loop', async t => {
+  const { log } = await buildOver(t, {})
+  let turn = 0
+  let next = setImmediate(function count () { turn++; next = setImmediate(count) })
+  t.after(() => { clearImmediate(next) })
+  const readIn = new Map<number, number>()
+  const texts = Array.from({ length: 5 }, () => {
+    const batches = Array.from({ length: 8 }, (_, batch) => userBatch(batch))
+    function * users () { for (const batch of batches) { readIn.set(turn, (readIn.get(turn) ?? 0) + 1); yield batch } }
+    return new SelectionText(storeOf({ users }), { signal: AbortSignal.timeout(60_000), log }, undefined, async () => {})
+  })
+  await Promise.all(texts.map(async text => { while (await text.next() !== undefined); }))
+  const [[firstTurn, atOnce], ...later] = [...readIn] as [[number, number], ...Array<[number, number]>]
+  t.strictSame([firstTurn, atOnce], [0, 5], 'all of them begin at once')
+  t.equal(later.length, 35)
+  t.ok(later.every(([, read]) => read === 1), 'and then take turns')
 })
 
 t.test('the event loop is let go by records that make no text, too', async t => {
@@ -111,8 +130,7 @@ t.test('F4: no proper prefix of a selection is valid JSON', async t => {
       users: () => [names.map(name => ({ importIds: [name], username: name }))],
       channels: () => [channels.map(name => ({ importIds: [name], name, t: 'c' }))]
     })
-    const { value } = await selectionText(store, { signal: AbortSignal.timeout(60_000), log }, importer, async () => {}).next()
-    const text = String(value)
+    const text = String(await new SelectionText(store, { signal: AbortSignal.timeout(60_000), log }, importer, async () => {}).next())
     JSON.parse(text)
     for (let length = 0; length < text.length; length++) {
       let parsed: unknown
@@ -203,6 +221,24 @@ t.test('F8: a caller that leaves in the middle of a reply ends the reading withi
   await turnOfTheLoop()
   t.equal(seen.read, read)
   t.strictSame(log.records().filter(({ level }) => level >= levels.warn), [])
+})
+
+t.test('F8: a store of small batches that does not heed the signal is read no further once the caller has left', async t => {
+  const { log } = await buildOver(t, {})
+  let read = 0
+  const closed = deferred()
+  async function * users () {
+    try {
+      for (;;) {
+        if (++read === 5) text.close()
+        yield userBatch(read, 1)
+      }
+    } finally { closed.resolve() }
+  }
+  const text = new SelectionText(storeOf({ users }), { signal: AbortSignal.timeout(60_000), log }, undefined, async () => {})
+  await t.rejects(text.next(), { message: 'The selection is read no further' })
+  await closed.promise
+  t.equal(read, 5)
 })
 
 t.test('F8: a caller that leaves after the last record is nobody\'s fault', async t => {
