@@ -29,7 +29,9 @@ export interface Target {
 export interface CallOptions {
   /** How many callers there are at once. */
   callers: number
+  /** For how long, unless `calls` says how often. */
   seconds: number
+  calls: number | undefined
   /** The ETag of a reply that they have already, so that the reply is a 304. */
   entityTag?: string
 }
@@ -58,7 +60,7 @@ export interface Inspected {
 }
 
 /** Calls again and again. */
-export async function callFor ({ port, prefix }: Target, { callers, seconds, entityTag }: CallOptions): Promise<Rate> {
+export async function callFor ({ port, prefix }: Target, { callers, seconds, calls, entityTag }: CallOptions): Promise<Rate> {
   const latencies: number[] = []
   let bytes = 0
   let refused = 0
@@ -67,7 +69,7 @@ export async function callFor ({ port, prefix }: Target, { callers, seconds, ent
       url: `http://${HOST}:${port}${prefix}${PATH}`,
       headers: { ...HEADERS, ...(entityTag !== undefined && { 'if-none-match': entityTag }) },
       connections: callers,
-      duration: seconds,
+      ...(calls === undefined ? { duration: seconds } : { amount: calls }),
       sampleInt: 100
     }, (error, result) => error ? reject(error) : resolve(result))
     instance.on('response', (_client, statusCode, resBytes, latency) => {

@@ -108,13 +108,13 @@ async function count (server: ServerProcess, work: () => Promise<Values & { repl
 }
 
 async function call (
-  { call, callers, isKnown = false }: Case,
+  { call, callers, calls, isKnown = false }: Case,
   target: Target,
   seconds: number,
   entityTag: string | undefined
 ): Promise<Values & { replies: number }> {
   switch (call) {
-    case 'rate': return { ...await callFor(target, { callers, seconds, ...(isKnown && entityTag !== undefined && { entityTag }) }) }
+    case 'rate': return { ...await callFor(target, { callers, seconds, calls, ...(isKnown && entityTag !== undefined && { entityTag }) }) }
     case 'crowd': return { replies: callers, ...await readByCrowd(target, callers) }
     case 'once': {
       const end = performance.now() + ROUND.time
