@@ -37,6 +37,8 @@ const FIXED_LENGTHS: Readonly<Record<number, number>> = {
 /** Stands for a value of a kind that no reply shows. */
 const OTHER = Object.freeze({})
 
+type Found = Record<string, unknown>
+
 /**
  * A function that reads some fields of a document that is embedded in another.
  *
@@ -47,108 +49,64 @@ const OTHER = Object.freeze({})
  * @param embedded the name of the embedded document
  * @param fields the names of the fields
  */
-export function fieldReader (embedded: string, fields: readonly string[]): (bson: Buffer) => Record<string, unknown> {
+export function fieldReader (embedded: string, fields: readonly string[]): (bson: Buffer) => Found {
   const outerName = Buffer.from(embedded)
   const names = fields.map(field => ({ field, bytes: Buffer.from(field) }))
 
   // An object of one shape for all is filled faster than one that grows.
-  const none: Record<string, unknown> = Object.fromEntries(fields.map(field => [field, undefined]))
+  const none: Found = Object.fromEntries(fields.map(field => [field, undefined]))
+
+  function readFields (bson: Buffer, start: number, found: Found): void {
+    const end = endOf(bson, start)
+    for (let at = start + 4; at < end;) {
+      const type = bson.readUInt8(at)
+      const name = at + 1
+      const value = afterZero(bson, name)
+      at = afterValue(bson, type, value)
+      for (const { field, bytes } of names) if (isNamed(bson, name, value, bytes)) found[field] = valueOf(bson, type, value, at)
+    }
+  }
 
   return bson => {
     const found = { ...none }
-    const outer = new Elements(bson, 0)
-    while (outer.next()) {
-      if (outer.type !== DOCUMENT || !outer.isNamed(outerName)) continue
-      const inner = new Elements(bson, outer.start)
-      while (inner.next()) {
-        for (const { field, bytes } of names) if (inner.isNamed(bytes)) found[field] = inner.value()
-      }
+    const end = endOf(bson, 0)
+    for (let at = 4; at < end;) {
+      const type = bson.readUInt8(at)
+      const name = at + 1
+      const value = afterZero(bson, name)
+      at = afterValue(bson, type, value)
+      if (type === DOCUMENT && isNamed(bson, name, value, outerName)) readFields(bson, value, found)
     }
     return found
   }
 }
 
-/** Walks through the elements of a document or of an array. */
-class Elements {
-  /** The kind of the element's value. */
-  type = 0
-  /** Where its value begins. */
-  start = 0
+// Plain functions over positions: an object for each element would double what a record leaves to the garbage collector.
 
-  readonly #bson: Buffer
-  readonly #end: number
-  #nameStart = 0
-  #next: number
-
-  constructor (bson: Buffer, start: number) {
-    this.#bson = bson
-    this.#end = start + bson.readInt32LE(start) - 1
-    this.#next = start + 4
+function listOf (bson: Buffer, start: number): unknown[] {
+  const list: unknown[] = []
+  const end = endOf(bson, start)
+  for (let at = start + 4; at < end;) {
+    const type = bson.readUInt8(at)
+    const value = afterZero(bson, at + 1)
+    at = afterValue(bson, type, value)
+    list.push(valueOf(bson, type, value, at))
   }
+  return list
+}
 
-  /** Goes to the next element; false when there is none. */
-  next (): boolean {
-    if (this.#next >= this.#end) return false
-    this.type = this.#bson.readUInt8(this.#next)
-    this.#nameStart = this.#next + 1
-    this.start = this.#afterZero(this.#nameStart)
-    this.#next = this.start + this.#length()
-    if (this.#next < this.start) throw new RangeError('A document of the database has a value of a negative length')
-    return true
-  }
-
-  /** Whether the element has this name. */
-  isNamed (name: Buffer): boolean {
-    if (this.start - this.#nameStart - 1 !== name.length) return false
-    const bson = this.#bson
-    const start = this.#nameStart
-    for (let index = 0; index < name.length; index++) if (bson[start + index] !== name[index]) return false
-    return true
-  }
-
-  /** The element's value. */
-  value (): unknown {
-    switch (this.type) {
-      case STRING:
-      case SYMBOL: return this.#bson.toString('utf8', this.start + 4, this.#next - 1)
-      case BOOLEAN: return this.#bson.readUInt8(this.start) === 1
-      case ARRAY: return this.#list()
-      case NULL: return null
-      case UNDEFINED: return undefined
-      case INT32: return this.#bson.readInt32LE(this.start)
-      case DOUBLE: return this.#bson.readDoubleLE(this.start)
-      case INT64: return safeNumber(this.#bson.readBigInt64LE(this.start))
-      default: return OTHER
-    }
-  }
-
-  #list (): unknown[] {
-    const list: unknown[] = []
-    const elements = new Elements(this.#bson, this.start)
-    while (elements.next()) list.push(elements.value())
-    return list
-  }
-
-  #length (): number {
-    switch (this.type) {
-      case STRING:
-      case CODE:
-      case SYMBOL: return 4 + this.#bson.readInt32LE(this.start)
-      case DOCUMENT:
-      case ARRAY:
-      case CODE_WITH_SCOPE: return this.#bson.readInt32LE(this.start)
-      case BINARY: return 5 + this.#bson.readInt32LE(this.start)
-      case DB_POINTER: return 16 + this.#bson.readInt32LE(this.start)
-      case REGEXP: return this.#afterZero(this.#afterZero(this.start)) - this.start
-      default: return fixedLength(this.type)
-    }
-  }
-
-  // The end of the bytes ends the name as well; what is read behind it throws.
-  #afterZero (position: number): number {
-    const bson = this.#bson
-    while (bson[position]) position++
-    return position + 1
+function valueOf (bson: Buffer, type: number, start: number, end: number): unknown {
+  switch (type) {
+    case STRING:
+    case SYMBOL: return bson.toString('utf8', start + 4, end - 1)
+    case BOOLEAN: return bson.readUInt8(start) === 1
+    case ARRAY: return listOf(bson, start)
+    case NULL: return null
+    case UNDEFINED: return undefined
+    case INT32: return bson.readInt32LE(start)
+    case DOUBLE: return bson.readDoubleLE(start)
+    case INT64: return safeNumber(bson.readBigInt64LE(start))
+    default: return OTHER
   }
 }
 
@@ -158,8 +116,46 @@ function safeNumber (value: bigint): unknown {
   return Number.isSafeInteger(number) ? number : OTHER
 }
 
+// Where the elements of the document or array that begins here end.
+function endOf (bson: Buffer, start: number): number {
+  return start + bson.readInt32LE(start) - 1
+}
+
+function isNamed (bson: Buffer, start: number, value: number, name: Buffer): boolean {
+  if (value - start - 1 !== name.length) return false
+  for (let index = 0; index < name.length; index++) if (bson[start + index] !== name[index]) return false
+  return true
+}
+
+function afterValue (bson: Buffer, type: number, start: number): number {
+  const end = start + lengthOf(bson, type, start)
+  if (end < start) throw new RangeError('A document of the database has a value of a negative length')
+  return end
+}
+
+function lengthOf (bson: Buffer, type: number, start: number): number {
+  switch (type) {
+    case STRING:
+    case CODE:
+    case SYMBOL: return 4 + bson.readInt32LE(start)
+    case DOCUMENT:
+    case ARRAY:
+    case CODE_WITH_SCOPE: return bson.readInt32LE(start)
+    case BINARY: return 5 + bson.readInt32LE(start)
+    case DB_POINTER: return 16 + bson.readInt32LE(start)
+    case REGEXP: return afterZero(bson, afterZero(bson, start)) - start
+    default: return fixedLength(type)
+  }
+}
+
 function fixedLength (type: number): number {
   const length = FIXED_LENGTHS[type]
   if (length === undefined) throw new RangeError(`A document of the database has a value of the unknown kind ${type}`)
   return length
+}
+
+// The end of the bytes ends the name as well; what is read behind it throws.
+function afterZero (bson: Buffer, position: number): number {
+  while (bson[position]) position++
+  return position + 1
 }

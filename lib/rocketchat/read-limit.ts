@@ -19,15 +19,14 @@ export class ReadLimit {
   async wait<T> (read: Promise<T>): Promise<T> {
     const { signal } = this
     const timer = setTimeout(() => this.#deadline.abort(new ReadTimeout(this.#maxTimeMS)), this.#maxTimeMS)
-    const settled = new AbortController()
-    const givenUp = new Promise<never>((_resolve, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason), { signal: settled.signal })
-    })
+    let giveUp = () => {}
+    const givenUp = new Promise<never>((_resolve, reject) => { giveUp = () => reject(signal.reason) })
+    signal.addEventListener('abort', giveUp)
     try {
       return await Promise.race([read, givenUp])
     } finally {
       clearTimeout(timer)
-      settled.abort()
+      signal.removeEventListener('abort', giveUp)
     }
   }
 }
