@@ -7,7 +7,7 @@ import { rocketChatDatabase, rocketChatDump } from '../lib/rocketchat/index.js'
 import { bareRoute } from './baselines/bare-route.js'
 import { drain } from './baselines/drain.js'
 import { readyMade } from './baselines/ready-made.js'
-import { databaseModels, rocketChatWay, storeModels } from './baselines/rocket-chat.js'
+import { databaseLookUps, databaseModels, rocketChatWay, storeModels } from './baselines/rocket-chat.js'
 import { Meter } from './meter.js'
 import { type Order, type Question, WARM_UP, WORK } from './server-process.js'
 import { type Work, credentials, databaseOf, dumpOf, madeUpStore } from './work.js'
@@ -56,7 +56,7 @@ async function baseline (work: Work, injected: Injected, db: Db): Promise<RouteH
 
 function inject (work: Work, db: Db): Injected {
   switch (work.store) {
-    case 'mongodb': return rocketChatDatabase(db)
+    case 'mongodb': return { ...rocketChatDatabase(db), ...(side === 'rocket-chat' && databaseLookUps(db)) }
     case 'dump': return rocketChatDump(dumpOf(work.users))
     default: return {
       lookupUser: ({ userId, authToken }) =>

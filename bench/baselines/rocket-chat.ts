@@ -1,6 +1,8 @@
 import { type Db } from 'mongodb'
 import { type RouteHandlerMethod } from 'fastify'
 import { type Batches, type ImportDataStore, type StagedChannel, type StagedContact, type StagedUser } from '../../lib/index.js'
+import { type PermissionDocument, type UserDocument, rolesMeet } from '../../lib/rocketchat/documents.js'
+import { type RocketChatOptions, hashLoginToken } from '../../lib/rocketchat/index.js'
 
 /** Rocket.Chat's models, as far as this endpoint uses them: each answers with all there is. */
 export interface Models {
@@ -73,6 +75,19 @@ export function rocketChatWay (models: Models): RouteHandlerMethod {
       message_count: messageCount,
       success: true
     }
+  }
+}
+
+/** Rocket.Chat's look-ups over its database, one after the other. */
+export function databaseLookUps (db: Db): Pick<RocketChatOptions, 'lookupUser' | 'hasPermission'> {
+  const users = db.collection<UserDocument>('users')
+  const permissions = db.collection<PermissionDocument>('rocketchat_permissions')
+  return {
+    lookupUser: ({ userId, authToken }) => users.findOne(
+      { _id: userId, 'services.resume.loginTokens.hashedToken': hashLoginToken(authToken) },
+      { projection: { roles: 1 } }
+    ),
+    hasPermission: async (user, permission) => rolesMeet(user, await permissions.findOne({ _id: permission }))
   }
 }
 
