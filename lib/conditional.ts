@@ -9,13 +9,14 @@ const TAG_LENGTH = 22
  * The ETag (RFC 9110, 8.8.3) of what an operation's reply shows now: a weak one, since a host may compress the reply or a store
  * may give the same records in another order. It says nothing of what is inside.
  *
- * @param shown what else the reply depends on
+ * @param name the importer's display name
+ * @param stalled whether the reply says that the operation has stalled
  * @returns undefined for an operation of which nobody knows when it changed
  */
-export function entityTagOf (operation: ImportOperation, ...shown: unknown[]): string | undefined {
+export function entityTagOf (operation: ImportOperation, name: string | undefined, stalled: boolean): string | undefined {
   const time = changedAt(operation)
   if (time === undefined) return undefined
-  const state = JSON.stringify([operation.id, operation.status, time, ...shown])
+  const state = `${operation.id}\n${operation.status}\n${time}\n${name}\n${stalled}`
   return `W/"${hash('sha256', state, 'base64url').slice(0, TAG_LENGTH)}"`
 }
 

@@ -1,6 +1,8 @@
 /** How much makes a piece: characters, which in most imports are bytes. */
 const PIECE_LENGTH = 64 * 1024
 
+const NO_BYTES = Buffer.alloc(0)
+
 /**
  * Gathers text, and cuts it into pieces of about 64 KiB, which wait here to be taken.
  *
@@ -12,7 +14,7 @@ export class PieceWriter {
   #hasCut = false
   #text = ''
   /** What was written before the last rest: so many bytes of this buffer, which is made at the first. */
-  #kept: Buffer = Buffer.alloc(0)
+  #kept = NO_BYTES
   #keptLength = 0
 
   /** How many pieces wait to be taken. */

@@ -137,17 +137,16 @@ export class SelectionText {
         }
         // Let go before anybody waits for the reader: of many callers at once each would hold a batch in memory.
         if (next === batch.length) batch = []
-        yield * this.#endTurn()
+        if (this.#failure !== undefined) throw this.#failure
+        if (pieces.waiting > 0 || this.#recordsInTurn >= RECORDS_PER_TURN) yield * this.#endTurn()
       } while (next < batch.length)
     }
     if (last !== '') pieces.write(separator + last)
     if (separator !== opening) pieces.write('],')
   }
 
-  /** Lets the reader have its pieces, and the event loop its turn, if either has come to much. */
+  /** Lets the reader have its pieces, and then the others have their turns. */
   async * #endTurn (): AsyncGenerator<void, void, undefined> {
-    if (this.#failure !== undefined) throw this.#failure
-    if (this.#pieces.waiting === 0 && this.#recordsInTurn < RECORDS_PER_TURN) return
     this.#recordsInTurn = 0
     this.#pieces.rest()
     if (this.#pieces.waiting > 0) yield

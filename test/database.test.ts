@@ -108,7 +108,7 @@ t.test('a selection is read from the database, direct channels as one', needsSer
 })
 
 t.test('nothing is read but what the reply needs, each look-up by an index and each within maxTimeMS', needsServer, async t => {
-  const { app, named, commands } = await start(t, { batchSize: 2000, maxTimeMS: 20_000 }, 100)
+  const { app, named, commands } = await start(t, { batchSize: 1500, maxTimeMS: 20_000 }, 100)
   await reply(app)
   const finds = named('find')
   t.match(finds.find(({ find }) => find === 'users'), {
@@ -120,7 +120,7 @@ t.test('nothing is read but what the reply needs, each look-up by an index and e
   const staged = finds.filter(({ find }) => find === 'rocketchat_import_data')
   t.equal(staged.length, 4, 'users, channels, one direct channel, contacts')
   t.ok(staged.every(({ filter, projection }) => typeof filter.dataType === 'string' && projection['data.bio'] === undefined))
-  t.equal(staged.filter(({ batchSize }) => batchSize === 2000).length, 3)
+  t.equal(staged.filter(({ batchSize }) => batchSize === 1500).length, 3)
   const reads = commands.filter(({ commandName }) => ['find', 'aggregate', 'count'].includes(commandName))
   t.ok(reads.every(({ command }) => command.maxTimeMS === 20_000), 'maxTimeMS goes with each')
 })

@@ -11,7 +11,7 @@ export function drain (db: Db, { raw }: { raw: boolean }): RouteHandlerMethod {
 
   async function read (filter: object, fields: readonly string[]): Promise<number> {
     const projection = { _id: 0, ...Object.fromEntries(fields.map(field => [`data.${field}`, 1])) }
-    const cursor = data.find(filter, { projection, batchSize: 1000, raw })
+    const cursor = data.find(filter, { projection, batchSize: 2000, raw })
     let count = 0
     while (await cursor.hasNext()) count += cursor.readBufferedDocuments().length
     return count

@@ -40,7 +40,7 @@ interface CursorLike {
 export interface RocketChatDatabaseOptions {
   /**
    * How many staged records one read brings, and a reply holds in memory at once.
-   * @default 1000
+   * @default 2000
    */
   batchSize?: number
   /**
@@ -60,7 +60,7 @@ export interface RocketChatDatabaseOptions {
  */
 export function rocketChatDatabase (
   db: DatabaseLike,
-  { batchSize = 1000, maxTimeMS = 30_000 }: RocketChatDatabaseOptions = {}
+  { batchSize = 2000, maxTimeMS = 30_000 }: RocketChatDatabaseOptions = {}
 ): RocketChatOptions {
   demand('db', db, isObject, 'a Db of the mongodb driver')
   demand('db.collection', db.collection, isFunction, 'a function')
