@@ -1,23 +1,16 @@
 import { hash } from 'node:crypto'
-import { changedAt } from './operation.js'
-import { type ImportOperation } from './store.js'
 
 /** How much of the hash an ETag shows: 132 bits. */
 const TAG_LENGTH = 22
 
 /**
- * The ETag (RFC 9110, 8.8.3) of what an operation's reply shows now: a weak one, since a host may compress the reply or a store
- * may give the same records in another order. It says nothing of what is inside.
+ * The ETag (RFC 9110, 8.8.3) of what an operation's reply shows: a weak one, since a host may compress the reply or a store may
+ * give the same records in another order. It says nothing of what is inside.
  *
- * @param name the importer's display name
- * @param stalled whether the reply says that the operation has stalled
- * @returns undefined for an operation of which nobody knows when it changed
+ * @param shown the operation's id, and all else that tells one reply from another
  */
-export function entityTagOf (operation: ImportOperation, name: string | undefined, stalled: boolean): string | undefined {
-  const time = changedAt(operation)
-  if (time === undefined) return undefined
-  const state = `${operation.id}\n${operation.status}\n${time}\n${name}\n${stalled}`
-  return `W/"${hash('sha256', state, 'base64url').slice(0, TAG_LENGTH)}"`
+export function entityTagOf (...shown: ReadonlyArray<string | number | boolean | undefined>): string {
+  return `W/"${hash('sha256', JSON.stringify(shown), 'base64url').slice(0, TAG_LENGTH)}"`
 }
 
 /**

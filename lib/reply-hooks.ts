@@ -1,7 +1,6 @@
 import { type FastifyReply, type FastifyRequest } from 'fastify'
 import { isBrokenOff } from './call-context.js'
 import { RETRY_AFTER_SECONDS, toPublicError } from './errors.js'
-import { type ErrorReply, type Waiting } from './schemas.js'
 
 /** The media type of every reply. */
 export const JSON_TYPE = 'application/json; charset=utf-8'
@@ -40,10 +39,10 @@ export function answerErrors (error: unknown, _request: FastifyRequest, reply: F
   if (statusCode === 503 && !reply.hasHeader('Retry-After')) reply.header('Retry-After', String(RETRY_AFTER_SECONDS))
   // Of a selection that failed before its first piece: nobody is to keep the error in its place.
   reply.removeHeader('ETag')
-  return sendJson(reply.code(statusCode), body)
+  return sendJson(reply.code(statusCode), JSON.stringify(body))
 }
 
-/** Sends a small reply as text, so that no serializer or `preSerialization` hook of the host's has a hand in it. */
-export function sendJson (reply: FastifyReply, body: Waiting | ErrorReply): FastifyReply {
-  return reply.type(JSON_TYPE).send(JSON.stringify(body))
+/** Sends JSON as text, so that no serializer or `preSerialization` hook of the host's has a hand in it. */
+export function sendJson (reply: FastifyReply, text: string): FastifyReply {
+  return reply.type(JSON_TYPE).send(text)
 }

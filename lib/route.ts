@@ -3,15 +3,16 @@ import { type Caller, createAuthFunctions, kCaller } from './auth.js'
 import { CallContext } from './call-context.js'
 import { entityTagOf, isKnown } from './conditional.js'
 import { ImportReplaced, InvalidStoreAnswer, callInjected, toPublicError } from './errors.js'
-import { isImportStatus, outcomeOf } from './operation.js'
+import { changedAt, isImportStatus, outcomeOf } from './operation.js'
 import { type ResolvedOptions } from './options.js'
 import { Preparation } from './preparation.js'
+import { rememberLast } from './remember-last.js'
 import { JSON_TYPE, answerErrors, markAsPrivate, sendJson } from './reply-hooks.js'
 import { headersSchema, replySchemas } from './schemas.js'
 import { sendSelection } from './selection-reply.js'
 import { SelectionText } from './selection-stream.js'
 import { type ImportDataStore, type ImportOperation } from './store.js'
-import { isStalled, retryAfter, waitingReply } from './waiting.js'
+import { createWaitingText, isStalled, retryAfter } from './waiting.js'
 
 /**
  * Adds the route `GET /getImportFileData`, with its hooks and its error handler.
@@ -21,6 +22,8 @@ import { isStalled, retryAfter, waitingReply } from './waiting.js'
 export function addRoute (instance: FastifyInstance, options: ResolvedOptions): void {
   const { store, importers, stalledAfter, writeTimeout } = options
   const preparation = options.prepare && new Preparation(options.prepare)
+  const tagOf = rememberLast(entityTagOf)
+  const waitingText = createWaitingText()
   const reportedStatuses = new Set<string>()
 
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
@@ -34,12 +37,13 @@ export function addRoute (instance: FastifyInstance, options: ResolvedOptions): 
     const isWaiting = isPreparing || meaning === 'waiting'
     const stalled = isWaiting && isStalled(operation, stalledAfter)
 
-    const entityTag = isWaiting || meaning === 'settled' ? entityTagOf(operation, name, stalled) : undefined
+    const changed = isWaiting || meaning === 'settled' ? changedAt(operation) : undefined
+    const entityTag = changed === undefined ? undefined : tagOf(operation.id, operation.status, changed, name, stalled)
     if (entityTag !== undefined) reply.header('ETag', entityTag)
     if (isWaiting) reply.header('Retry-After', String(retryAfter(operation)))
     if (isKnown(entityTag, request.headers['if-none-match'])) return reply.code(304).send()
 
-    if (isWaiting) return sendJson(reply, waitingReply(operation, stalled))
+    if (isWaiting) return sendJson(reply, waitingText(operation, stalled))
     const text = new SelectionText(store, context, name, () => confirmLatest(operation, context))
     return sendSelection(reply.type(JSON_TYPE), text, writeTimeout)
   }

@@ -1,6 +1,7 @@
 import { changedAt } from './operation.js'
+import { rememberLast } from './remember-last.js'
 import { type Waiting } from './schemas.js'
-import { type ImportCount, type ImportOperation } from './store.js'
+import { type ImportOperation } from './store.js'
 
 /** The longest time, in seconds, after which a caller is told to ask again. */
 const LONGEST_WAIT = 10
@@ -18,16 +19,36 @@ export function isStalled (operation: ImportOperation, stalledAfter: number): bo
   return time !== undefined && Date.now() - time >= stalledAfter
 }
 
-/** The reply while an operation is being prepared: where it stands, as far as the operation itself says so. */
-export function waitingReply (operation: ImportOperation, stalled: boolean): Waiting {
-  const { status, reading, count, updatedAt } = operation
-  const reply: Partial<Waiting> & Pick<Waiting, 'step'> = { waiting: true, step: status }
-  if (typeof reading === 'string') reply.reading = reading
-  const known = knownCounts(count)
-  if (known) reply.count = known
-  if (updatedAt && changedAt(operation) !== undefined) reply.updated_at = updatedAt.toISOString()
-  if (stalled) reply.stalled = stalled
-  return Object.assign(reply, { waiting: true, success: true } as const)
+/**
+ * A function that writes the reply while an operation is being prepared: where it stands, as far as the operation itself says so.
+ * As JSON text, which it makes anew when there is something new to say.
+ */
+export function createWaitingText (): (operation: ImportOperation, stalled: boolean) => string {
+  const write = rememberLast(writeWaiting)
+  return (operation, stalled) => {
+    const { status, reading, count } = operation
+    return write(status, reading, changedAt(operation), stalled, ...COUNTED.map(kind => count?.[kind]))
+  }
+}
+
+function writeWaiting (
+  step: string,
+  reading: string | null | undefined,
+  changed: number | undefined,
+  stalled: boolean,
+  ...counts: Array<number | undefined>
+): string {
+  const known = COUNTED.flatMap((kind, index) => isCount(counts[index]) ? [[kind, counts[index]]] : [])
+  const reply: Waiting = {
+    waiting: true,
+    step,
+    ...(typeof reading === 'string' && { reading }),
+    ...(known.length > 0 && { count: Object.fromEntries(known) }),
+    ...(changed !== undefined && { updated_at: new Date(changed).toISOString() }),
+    ...(stalled && { stalled }),
+    success: true
+  }
+  return JSON.stringify(reply)
 }
 
 /** After how many seconds asking again is worth it: the sooner, the less time has passed since the last change. */
@@ -36,12 +57,6 @@ export function retryAfter (operation: ImportOperation): number {
   return Math.min(Math.max(Math.round(secondsUnchanged / 10), 1), LONGEST_WAIT)
 }
 
-function knownCounts (count: ImportCount | null | undefined): ImportCount | undefined {
-  if (!count) return undefined
-  let known: ImportCount | undefined
-  for (const kind of COUNTED) {
-    const value = count[kind]
-    if (value !== undefined && Number.isSafeInteger(value) && value >= 0) (known ??= {})[kind] = value
-  }
-  return known
+function isCount (value: number | undefined): value is number {
+  return value !== undefined && Number.isSafeInteger(value) && value >= 0
 }

@@ -19,7 +19,7 @@ export class ReadLimit {
   async wait<T> (read: Promise<T>): Promise<T> {
     const { signal } = this
     const timer = setTimeout(() => this.#deadline.abort(new ReadTimeout(this.#maxTimeMS)), this.#maxTimeMS)
-    let giveUp = () => {}
+    let giveUp!: () => void
     const givenUp = new Promise<never>((_resolve, reject) => { giveUp = () => reject(signal.reason) })
     signal.addEventListener('abort', giveUp)
     try {
