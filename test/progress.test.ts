@@ -129,6 +129,30 @@ t.test('a waiting reply has every count that the operation knows, in one order',
   t.match(reply.body, '"count":{"total":1,"completed":2,"error":3,"users":4,"channels":5,"messages":6,"contacts":7}')
 })
 
+t.test('each poll says what is new, whatever of the operation has changed since the last', async t => {
+  const updatedAt = ago(0)
+  const current = preparing({ reading: 'users.json', count: { users: 1 }, updatedAt })
+  const app = await build(t, { store: storeWith(() => current), stalledAfter: 60_000 })
+  const changes: Array<[change: Partial<ImportOperation>, shown: object]> = [
+    [{}, {}],
+    [{ status: 'importer_preparing_users' }, { step: 'importer_preparing_users' }],
+    [{ reading: 'channels.json' }, { reading: 'channels.json' }],
+    [{ count: { users: 2 } }, { count: { users: 2 } }],
+    [{ count: { users: 2, contacts: 1 } }, { count: { users: 2, contacts: 1 } }],
+    [{ updatedAt: new Date(updatedAt.getTime() + 1) }, { updated_at: new Date(updatedAt.getTime() + 1).toISOString() }],
+    [{ updatedAt: new Date(0) }, { updated_at: '1970-01-01T00:00:00.000Z', stalled: true }]
+  ]
+  let expected: object = {
+    waiting: true, step: current.status, reading: 'users.json', count: { users: 1 }, updated_at: updatedAt.toISOString(), success: true
+  }
+  for (const [change, shown] of changes) {
+    Object.assign(current, change)
+    expected = { ...expected, ...shown }
+    t.strictSame((await call(app)).json(), expected, JSON.stringify(change))
+    t.strictSame((await call(app)).json(), expected, 'and so does the one after it')
+  }
+})
+
 t.test('F7: a count that is no whole number of records is left out, and nothing else with it', async t => {
   const bad: unknown[] = [-1, 1.5, NaN, Infinity, 2 ** 53, '12', null, undefined, true, [1], { $numberLong: '1' }]
   for (const users of bad) {
