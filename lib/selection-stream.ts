@@ -5,7 +5,7 @@ import { InvalidStoreAnswer } from './errors.js'
 import { PieceWriter } from './piece-writer.js'
 import { channelItemSchema, contactItemSchema, userItemSchema } from './schemas.js'
 import { channelItem, contactItem, directMessages, userItem } from './selection.js'
-import { type ImportDataStore, type StagedChannel, type StagedContact, type StagedUser, type StoreContext } from './store.js'
+import { type ImportDataStore, type StoreContext } from './store.js'
 import { nextTurn } from './turns.js'
 
 /** After how many records the event loop is let go, however little text they make. */
@@ -27,9 +27,7 @@ const writeContact = fastJson(contactItemSchema)
  * The first batches of every part and the count are asked for at once: a small selection takes the time of one read.
  */
 export class SelectionText {
-  readonly #users: BatchReader<StagedUser>
-  readonly #channels: BatchReader<StagedChannel>
-  readonly #contacts: BatchReader<StagedContact>
+  #readers: ReadonlyArray<BatchReader<unknown>> = []
   readonly #turns: AsyncGenerator<void, void, undefined>
   readonly #started = Date.now()
   #failure: unknown
@@ -46,9 +44,6 @@ export class SelectionText {
    * @param confirm called before the last of several pieces; throws when what was read is not the selection of one import
    */
   constructor (store: ImportDataStore, context: StoreContext, name: string | undefined, confirm: () => Promise<void>) {
-    this.#users = new BatchReader('users', () => store.users(context))
-    this.#channels = new BatchReader('channels', () => store.channels(context))
-    this.#contacts = new BatchReader('contacts', () => store.contacts?.(context) ?? [])
     this.#turns = this.#write(store, context, name, confirm)
   }
 
@@ -81,6 +76,10 @@ export class SelectionText {
     name: string | undefined,
     confirm: () => Promise<void>
   ): AsyncGenerator<void, void, undefined> {
+    const users = new BatchReader('users', () => store.users(context))
+    const channels = new BatchReader('channels', () => store.channels(context))
+    const contacts = store.contacts && new BatchReader('contacts', () => store.contacts?.(context) ?? [])
+    this.#readers = contacts ? [users, channels, contacts] : [users, channels]
     const count = countMessages(store, context)
     // Told before the rest is read in vain.
     count.catch(failure => { this.#failure = failure })
@@ -88,9 +87,9 @@ export class SelectionText {
       const heads = this.#readers.map(reader => reader.open()).filter(head => head instanceof Promise)
       if (heads.length > 0) await Promise.all(heads)
       this.#pieces.write(name === undefined ? '{' : `{"name":${JSON.stringify(name)},`)
-      yield * this.#items(this.#users, userItem, writeUser)
-      yield * this.#items(this.#channels, channelItem, writeChannel)
-      yield * this.#items(this.#contacts, contactItem, writeContact, { isOptional: true })
+      yield * this.#items(users, userItem, writeUser)
+      yield * this.#items(channels, channelItem, writeChannel)
+      if (contacts) yield * this.#items(contacts, contactItem, writeContact, { isOptional: true })
       this.#pieces.write(`"message_count":${await count},"success":true}`)
       if (this.#pieces.hasCut) await confirm()
       if (this.#leftOut.size > 0) {
@@ -159,10 +158,6 @@ export class SelectionText {
     const leftOut = this.#leftOut.get(kind) ?? { count: 0, first: place }
     leftOut.count++
     this.#leftOut.set(kind, leftOut)
-  }
-
-  get #readers () {
-    return [this.#users, this.#channels, this.#contacts]
   }
 }
 
