@@ -1,6 +1,9 @@
 /** How much makes a piece: characters, which in most imports are bytes. */
 const PIECE_LENGTH = 64 * 1024
 
+/** How much makes one before a rest, when others go out already: what stays is to be little. */
+const PIECE_LENGTH_AT_REST = 16 * 1024
+
 const NO_BYTES = Buffer.alloc(0)
 
 /**
@@ -35,7 +38,8 @@ export class PieceWriter {
 
   /** Gets ready for a rest: text that is put together of many parts takes several times the memory of its bytes. */
   rest (): void {
-    if (this.#keptLength + Buffer.byteLength(this.#text) >= PIECE_LENGTH) return this.#cut()
+    const length = this.#keptLength + Buffer.byteLength(this.#text)
+    if (length >= (this.waiting > 0 ? PIECE_LENGTH_AT_REST : PIECE_LENGTH)) return this.#cut()
     if (this.#kept.length === 0) this.#kept = Buffer.allocUnsafeSlow(PIECE_LENGTH)
     this.#keptLength += this.#kept.write(this.#text, this.#keptLength)
     this.#text = ''

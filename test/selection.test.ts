@@ -513,12 +513,16 @@ t.test('a large selection of every kind is the one that is computed the simple w
   }))
 })
 
-t.test('every piece but the last is some 64 KiB, and together they are the whole', async t => {
-  const users = usersOfLength(10 * PIECE)
-  const pieces = await piecesOf(storeWith({ users }), 'Slack')
-  t.ok(pieces.length >= 10, `${pieces.length} pieces`)
-  for (const { length } of pieces.slice(0, -1)) t.ok(length >= PIECE && length < PIECE + 200, `${length} characters`)
-  t.ok(isDeepStrictEqual(JSON.parse(pieces.join('')), { name: 'Slack', ...simplySelected(users) }))
+t.test('pieces are some 64 KiB, or at least 16 at the end of a turn that has had a whole one; together they are the whole', async t => {
+  const batchesOfThousand = Array.from({ length: 5 }, (_, batch) => userBatch(batch))
+  for (const [size, users] of [['small batches', usersOfLength(10 * PIECE)], ['large batches', batchesOfThousand]] as const) {
+    const pieces = await piecesOf(storeWith({ users }), 'Slack')
+    t.ok(pieces.length >= 10, `${size}: ${pieces.length} pieces`)
+    const lengths = pieces.slice(0, -1).map(({ length }) => length)
+    t.ok(lengths.every(length => length >= PIECE / 4 && length < PIECE + 200), `${size}: ${lengths}`)
+    t.ok(lengths.filter(length => length >= PIECE).length >= lengths.length / 2, `${size}: most are whole`)
+    t.ok(isDeepStrictEqual(JSON.parse(pieces.join('')), { name: 'Slack', ...simplySelected(users) }))
+  }
 })
 
 t.test('the operation is looked up again for a selection of several pieces, and before the last of them only', async t => {
