@@ -24,12 +24,12 @@ export async function sendSelection (reply: FastifyReply, text: SelectionText, w
   const first = await callInjected(() => text.next())
   if (text.isEnded) return reply.send(first)
   dropWhenUnread(reply, writeTimeout)
-  const stream = new Readable({ read: () => pass(text, stream, reply) })
+  const stream = new Readable({ read: () => pushNext(stream, text, reply) })
   stream.push(first)
   return reply.send(stream)
 }
 
-async function pass (text: SelectionText, stream: Readable, reply: FastifyReply): Promise<void> {
+async function pushNext (stream: Readable, text: SelectionText, reply: FastifyReply): Promise<void> {
   try {
     stream.push(await text.next() ?? null)
   } catch (failure) {
