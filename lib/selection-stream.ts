@@ -78,7 +78,7 @@ export class SelectionText {
   ): AsyncGenerator<void, void, undefined> {
     const users = new BatchReader('users', () => store.users(context))
     const channels = new BatchReader('channels', () => store.channels(context))
-    const contacts = store.contacts && new BatchReader('contacts', () => store.contacts?.(context) ?? [])
+    const contacts = store.contacts && new BatchReader('contacts', () => store.contacts!(context))
     this.#readers = contacts ? [users, channels, contacts] : [users, channels]
     const count = countMessages(store, context)
     // Told before the rest is read in vain.
