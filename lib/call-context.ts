@@ -19,8 +19,7 @@ export class CallContext implements StoreContext {
       const controller = this.#controller = new AbortController()
       const abortIfGone = () => { if (isBrokenOff(this.#reply)) controller.abort() }
       abortIfGone()
-      this.#reply.raw.once('close', abortIfGone)
-      this.#reply.request.raw.once('close', abortIfGone)
+      onClose(this.#reply, abortIfGone)
     }
     return this.#controller.signal
   }
@@ -31,4 +30,11 @@ export function isBrokenOff ({ raw, request }: FastifyReply): boolean {
   // The reply of HTTP/2, which is in none of the types unless the host says so, knows of its end by its stream.
   const { destroyed } = 'stream' in raw ? raw.stream as Writable : raw
   return (destroyed || request.raw.aborted) && !raw.writableEnded
+}
+
+/** Calls back when a reply is over, whatever has become of it; it may be more than once. */
+export function onClose ({ raw, request }: FastifyReply, callback: () => void): void {
+  raw.on('close', callback)
+  // The reply to a pipelined request that has not had its turn learns nothing of the connection's end.
+  request.raw.on('close', () => { if (request.raw.aborted) callback() })
 }

@@ -7,7 +7,7 @@ const PIECE_LENGTH_AT_REST = 16 * 1024
 const NO_BYTES = Buffer.alloc(0)
 
 /**
- * Gathers text, and cuts it into pieces of about 64 KiB, which wait here to be taken.
+ * Gathers text, and cuts it into pieces of about 64 KiB, which stay here until they are taken.
  *
  * A reply to one of many callers is at rest for most of its time. What it holds on to meanwhile, the garbage collector takes for
  * something that stays, and lets lie for long when it is done with: so it is no more than the same bytes all the while.
@@ -20,8 +20,8 @@ export class PieceWriter {
   #kept = NO_BYTES
   #keptLength = 0
 
-  /** How many pieces wait to be taken. */
-  get waiting (): number {
+  /** How many pieces are ready to be taken. */
+  get ready (): number {
     return this.#pieces.length
   }
 
@@ -39,7 +39,7 @@ export class PieceWriter {
   /** Gets ready for a rest: text that is put together of many parts takes several times the memory of its bytes. */
   rest (): void {
     const length = this.#keptLength + Buffer.byteLength(this.#text)
-    if (length >= (this.waiting > 0 ? PIECE_LENGTH_AT_REST : PIECE_LENGTH)) return this.#cut()
+    if (length >= (this.ready > 0 ? PIECE_LENGTH_AT_REST : PIECE_LENGTH)) return this.#cut()
     if (this.#kept.length === 0) this.#kept = Buffer.allocUnsafeSlow(PIECE_LENGTH)
     this.#keptLength += this.#kept.write(this.#text, this.#keptLength)
     this.#text = ''
@@ -50,7 +50,7 @@ export class PieceWriter {
     this.#pieces.push(this.#keptLength > 0 ? this.#takeBytes() : this.#text)
   }
 
-  /** The next piece, or undefined when none waits. */
+  /** The next piece, or undefined when none is ready. */
   take (): Buffer | string | undefined {
     return this.#pieces.shift()
   }

@@ -49,7 +49,7 @@ export function addRoute (instance: FastifyInstance, options: ResolvedOptions): 
   }
 
   async function confirmLatest ({ id }: ImportOperation, context: CallContext): Promise<void> {
-    const latest = await store.latestOperation(context)
+    const latest = await latestOperation(store, context)
     if (latest?.id !== id) throw new ImportReplaced()
   }
 

@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream'
 import { type FastifyReply } from 'fastify'
-import { isBrokenOff } from './call-context.js'
+import { isBrokenOff, onClose } from './call-context.js'
 import { callInjected } from './errors.js'
 import { type SelectionText } from './selection-stream.js'
 
@@ -15,10 +15,7 @@ import { type SelectionText } from './selection-stream.js'
  */
 export async function sendSelection (reply: FastifyReply, text: SelectionText, writeTimeout: number): Promise<FastifyReply> {
   // Whatever becomes of the reply (the caller leaves, a hook of the host's throws), the store's cursors are closed.
-  reply.raw.on('close', () => text.close())
-  const { raw } = reply.request
-  // The reply to a pipelined request that has not had its turn learns nothing of the connection's end.
-  raw.on('close', () => { if (raw.aborted) text.close() })
+  onClose(reply, () => text.close())
   if (isBrokenOff(reply)) throw new Error('The caller has left')
 
   const first = await callInjected(() => text.next())

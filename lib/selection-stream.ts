@@ -49,13 +49,13 @@ export class SelectionText {
 
   /** Whether the piece that was given last is the last of all. */
   get isEnded (): boolean {
-    return this.#isWritten && this.#pieces.waiting === 0
+    return this.#isWritten && this.#pieces.ready === 0
   }
 
   /** The next piece, or undefined after the last. Throws whatever the store and `confirm` do, and InvalidStoreAnswer. */
   async next (): Promise<Buffer | string | undefined> {
-    if (this.#pieces.waiting > 0) await setImmediate()
-    while (this.#pieces.waiting === 0 && !this.#isWritten) {
+    if (this.#pieces.ready > 0) await setImmediate()
+    while (this.#pieces.ready === 0 && !this.#isWritten) {
       const { done } = await this.#turns.next()
       this.#isWritten = done === true
     }
@@ -124,7 +124,7 @@ export class SelectionText {
       do {
         const end = Math.min(next + RECORDS_PER_TURN, batch.length)
         this.#recordsInTurn += end - next
-        for (; next < end && pieces.waiting < PIECES_PER_TURN; next++) {
+        for (; next < end && pieces.ready < PIECES_PER_TURN; next++) {
           place++
           const item = toItem(batch[next]!)
           if (item === undefined) this.#leaveOut(reader.name, place)
@@ -137,7 +137,7 @@ export class SelectionText {
         // Let go before anybody waits for the reader: of many callers at once each would hold a batch in memory.
         if (next === batch.length) batch = []
         if (this.#failure !== undefined) throw this.#failure
-        if (pieces.waiting > 0 || this.#recordsInTurn >= RECORDS_PER_TURN) yield * this.#endTurn()
+        if (pieces.ready > 0 || this.#recordsInTurn >= RECORDS_PER_TURN) yield * this.#endTurn()
       } while (next < batch.length)
     }
     if (last !== '') pieces.write(separator + last)
@@ -148,7 +148,7 @@ export class SelectionText {
   async * #endTurn (): AsyncGenerator<void, void, undefined> {
     this.#recordsInTurn = 0
     this.#pieces.rest()
-    if (this.#pieces.waiting > 0) yield
+    if (this.#pieces.ready > 0) yield
     await nextTurn()
     // Opened again when it is their turn.
     if (Date.now() - this.#started > LONGEST_AHEAD) for (const reader of this.#readers) reader.closeUnread()

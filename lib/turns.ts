@@ -1,4 +1,5 @@
-const waiting: Array<() => void> = []
+/** Who waits for a turn, in the order of coming. */
+const queue: Array<() => void> = []
 
 /**
  * Lets the event loop go. Of everybody who waits here, one goes on in each turn of the loop: however many large replies there
@@ -6,11 +7,11 @@ const waiting: Array<() => void> = []
  */
 export function nextTurn (): Promise<void> {
   return new Promise(resolve => {
-    if (waiting.push(resolve) === 1) setImmediate(letOneGoOn)
+    if (queue.push(resolve) === 1) setImmediate(letOneGoOn)
   })
 }
 
 function letOneGoOn (): void {
-  waiting.shift()?.()
-  if (waiting.length > 0) setImmediate(letOneGoOn)
+  queue.shift()?.()
+  if (queue.length > 0) setImmediate(letOneGoOn)
 }

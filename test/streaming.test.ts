@@ -18,6 +18,16 @@ async function buildOver (t: Test, store: Partial<ImportDataStore>, options = {}
   return await build(t, { store: storeOf(store), ...options }, server)
 }
 
+/** A client of a server that speaks HTTP/2. */
+async function overHttp2 (t: Test, store: Partial<ImportDataStore>): Promise<http2.ClientHttp2Session> {
+  const app = Fastify({ http2: true })
+  t.teardown(() => app.close())
+  await app.register(importFileData, { prefix: '/api/v1', ...optionsOf({ store: storeOf(store) }) })
+  const client = http2.connect(await app.listen({ host: '127.0.0.1', port: 0 }))
+  t.teardown(() => client.close())
+  return client
+}
+
 async function nextCallIsRight (t: Test, app: FastifyInstance): Promise<void> {
   const reply = await request(app)
   const { text, isWhole } = await readAll(reply)
@@ -42,23 +52,26 @@ t.test('the event loop is let go between pieces, though the store answers at onc
   const batches = Array.from({ length: 20 }, (_, batch) => userBatch(batch))
   const context = { signal: AbortSignal.timeout(60_000), log: (await buildOver(t, {})).log }
   const text = new SelectionText(storeOf({ users: () => batches }), context, undefined, async () => {})
-  const stop = countTurns()
+  const turnsSoFar = countTurns(t)
   let pieces = 0
   for (let piece = await text.next(); piece !== undefined; piece = await text.next()) { t.ok(piece.length < 70_000); pieces++ }
-  const turns = stop()
+  const turns = turnsSoFar()
   t.ok(pieces > 30, `${pieces} pieces`)
   t.ok(turns >= pieces - 1, `${turns} turns of the loop`)
 })
 
 t.test('of many large selections at once, one goes on in each turn of the event loop', async t => {
   const { log } = await buildOver(t, {})
-  let turn = 0
-  let next = setImmediate(function count () { turn++; next = setImmediate(count) })
-  t.after(() => { clearImmediate(next) })
+  const turnsSoFar = countTurns(t)
   const readIn = new Map<number, number>()
   const texts = Array.from({ length: 5 }, () => {
     const batches = Array.from({ length: 8 }, (_, batch) => userBatch(batch))
-    function * users () { for (const batch of batches) { readIn.set(turn, (readIn.get(turn) ?? 0) + 1); yield batch } }
+    function * users () {
+      for (const batch of batches) {
+        readIn.set(turnsSoFar(), (readIn.get(turnsSoFar()) ?? 0) + 1)
+        yield batch
+      }
+    }
     return new SelectionText(storeOf({ users }), { signal: AbortSignal.timeout(60_000), log }, undefined, async () => {})
   })
   await Promise.all(texts.map(async text => { while (await text.next() !== undefined); }))
@@ -71,9 +84,9 @@ t.test('of many large selections at once, one goes on in each turn of the event 
 t.test('the event loop is let go by records that make no text, too', async t => {
   const direct = Array.from({ length: 10_000 }, () => ({ importIds: [], t: 'd' }))
   const app = await buildOver(t, { channels: () => [direct] })
-  const stop = countTurns()
+  const turnsSoFar = countTurns(t)
   const reply = await call(app)
-  const turns = stop()
+  const turns = turnsSoFar()
   t.equal(reply.json().channels.length, 1)
   t.ok(turns >= 10, `${turns} turns of the loop`)
 })
@@ -364,15 +377,8 @@ for (const [name, onSend] of Object.entries({
 
 t.test('a selection comes whole over HTTP/2, and a caller who leaves there ends the reading, too', async t => {
   const { users, seen } = watchedUsers(LARGE)
-  const app = Fastify({ http2: true })
-  t.teardown(() => app.close())
   const signals: AbortSignal[] = []
-  const store = storeOf({ users ({ signal }) { signals.push(signal); return users() } })
-  await app.register(importFileData, { prefix: '/api/v1', ...optionsOf({ store }) })
-  await app.listen({ host: '127.0.0.1', port: 0 })
-  const address = app.server.address()
-  const client = http2.connect(`http://127.0.0.1:${typeof address === 'object' ? address?.port : 0}`)
-  t.teardown(() => client.close())
+  const client = await overHttp2(t, { users ({ signal }) { signals.push(signal); return users() } })
 
   const whole = client.request({ ':path': URL, ...caller })
   let text = ''
@@ -388,14 +394,7 @@ t.test('a selection comes whole over HTTP/2, and a caller who leaves there ends 
 })
 
 t.test('a reply that breaks over HTTP/2 does not look as if it had ended', async t => {
-  const app = Fastify({ http2: true })
-  t.teardown(() => app.close())
-  const store = storeOf({ async * users () { yield * watchedUsers(LARGE).users(); throw new Error('lost') } })
-  await app.register(importFileData, { prefix: '/api/v1', ...optionsOf({ store }) })
-  await app.listen({ host: '127.0.0.1', port: 0 })
-  const address = app.server.address()
-  const client = http2.connect(`http://127.0.0.1:${typeof address === 'object' ? address?.port : 0}`)
-  t.teardown(() => client.close())
+  const client = await overHttp2(t, { async * users () { yield * watchedUsers(LARGE).users(); throw new Error('lost') } })
   const broken = client.request({ ':path': URL, ...caller })
   broken.resume()
   await t.rejects(once(broken, 'end'), { code: 'ERR_HTTP2_STREAM_ERROR' })

@@ -3,6 +3,7 @@ import { type RouteHandlerMethod } from 'fastify'
 import { type Batches, type ImportDataStore, type StagedChannel, type StagedContact, type StagedUser } from '../../lib/index.js'
 import { type PermissionDocument, type UserDocument, rolesMeet } from '../../lib/rocketchat/documents.js'
 import { type RocketChatOptions, hashLoginToken } from '../../lib/rocketchat/index.js'
+import { directMessages } from '../../lib/selection.js'
 
 /** Rocket.Chat's models, as far as this endpoint uses them: each answers with all there is. */
 export interface Models {
@@ -41,7 +42,7 @@ export function rocketChatWay (models: Models): RouteHandlerMethod {
       do_import: true,
       is_email_taken: false
     }))
-    const selectedChannels = channels.map(channel => ({
+    const selectedChannels: object[] = channels.map(channel => ({
       channel_id: channel.importIds[0],
       name: channel.name,
       is_archived: Boolean(channel.archived),
@@ -57,16 +58,7 @@ export function rocketChatWay (models: Models): RouteHandlerMethod {
       do_import: true
     }))
     const messageCount = await models.countMessages()
-    if (hasDirectChannel) {
-      selectedChannels.push({
-        channel_id: '__directMessages__',
-        name: 'Direct Messages',
-        is_archived: false,
-        do_import: true,
-        is_private: true,
-        is_direct: true
-      })
-    }
+    if (hasDirectChannel) selectedChannels.push(directMessages)
     return {
       name: NAMES[operation.importerKey ?? ''],
       users: selectedUsers,

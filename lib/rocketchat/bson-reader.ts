@@ -81,7 +81,8 @@ export function fieldReader (embedded: string, fields: readonly string[]): (bson
   }
 }
 
-// Plain functions over positions: an object for each element would double what a record leaves to the garbage collector.
+// Plain functions over positions: an object for each element would double what a record leaves to the garbage collector. And three
+// loops alike: one function that calls itself for the inner document takes half as long again.
 
 function listOf (bson: Buffer, start: number): unknown[] {
   const list: unknown[] = []
