@@ -3,13 +3,9 @@ import rateLimit from '@fastify/rate-limit'
 import underPressure from '@fastify/under-pressure'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import t, { type Test } from 'tap'
-import { importFileData } from '../lib/index.js'
+import { importFileData, type ImportFileDataOptions, type ImportOperation } from '../lib/index.js'
 import {
-  FileFormatInvalid, Forbidden, ImporterNotDefined, InternalServerError, InvalidOption, InvalidStoreAnswer, OperationInvalid,
-  OperationNotFound, ServiceUnavailable, TooManyRequests, toPublicError, Unauthorized
-} from '../lib/errors.js'
-import {
-  build, call, caller, captureLog, FORBIDDEN, levels, NOTHING_STAGED, optionsOf, recorded, storeOf, UNAUTHORIZED, URL
+  build, call, caller, captureLog, FORBIDDEN, levels, NOTHING_STAGED, operation, optionsOf, recorded, storeOf, UNAUTHORIZED, URL
 } from './fixtures/build.js'
 
 /** Text that no caller may see. */
@@ -135,8 +131,8 @@ t.test('a 429 of @fastify/rate-limit says in its message how long to wait, as it
   t.match(headers, { 'x-ratelimit-limit': '2', 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': /^[0-7]$/ })
 })
 
-t.test('a 429 with a Retry-After in seconds says so many, and one with a date says the usual window', async t => {
-  for (const [retryAfter, seconds] of [['90', 90], ['Wed, 21 Oct 2026 07:28:00 GMT', 60]] as const) {
+t.test('a 429 says the seconds of its Retry-After, or those of the usual window where that is no number of them', async t => {
+  for (const [retryAfter, seconds] of [['90', 90], ['', 60], ['soon', 60], ['Wed, 21 Oct 2026 07:28:00 GMT', 60]] as const) {
     const app = await buildAfter(t, app => app.addHook('onRequest', async (_request, reply) => {
       reply.header('Retry-After', retryAfter)
       throw failure('Slow down', { statusCode: 429 })
@@ -227,44 +223,25 @@ t.test('NODE_ENV=development changes no reply', async t => {
   }
 })
 
-t.test('toPublicError shows the contract\'s own errors as they are', async t => {
-  const rows: Array<[error: Error, statusCode: number, body: string]> = [
-    [new Unauthorized(), 401, UNAUTHORIZED],
-    [new Forbidden(), 403, FORBIDDEN],
-    [new OperationNotFound(), 400, inEnvelope('Import Operation Not Found', 'error-operation-not-found')],
-    [new ImporterNotDefined('mine'), 400, inEnvelope('The importer (mine) has no import class defined.', 'error-importer-not-defined')],
-    [new OperationInvalid(), 400, inEnvelope('Invalid Import Operation', 'error-import-operation-invalid')],
-    [new FileFormatInvalid(), 400, inEnvelope('Failed to process import file. Please check the file format and try again.',
-      'error-import-file-format-invalid')],
-    [new TooManyRequests(7), 429, tooMany(60)],
-    [new ServiceUnavailable({ cause: new Error(SECRET) }), 503, UNAVAILABLE],
-    [new InternalServerError(), 500, INTERNAL],
-    [new InvalidOption('lookupUser', 'a function', SECRET), 500, INTERNAL],
-    [new InvalidStoreAnswer('users', SECRET), 500, INTERNAL]
+t.test('every error of the contract is shown as the contract has it', async t => {
+  const refuse = (properties: Partial<ImportOperation>) => ({ store: storeOf({ latestOperation: async () => operation(properties) }) })
+  const rows: Array<[changes: Partial<ImportFileDataOptions>, statusCode: number, body: string]> = [
+    [{ lookupUser: () => null }, 401, UNAUTHORIZED],
+    [{ hasPermission: () => false }, 403, FORBIDDEN],
+    [{ store: storeOf({ latestOperation: async () => null }) }, 400, inEnvelope('Import Operation Not Found', 'error-operation-not-found')],
+    [refuse({ importerKey: 'mine' }), 400, inEnvelope('The importer (mine) has no import class defined.', 'error-importer-not-defined')],
+    [refuse({ importerKey: '%s %d </script>' }), 400,
+      inEnvelope('The importer (%s %d </script>) has no import class defined.', 'error-importer-not-defined')],
+    [refuse({ status: 'importer_preparing_users', valid: false }), 400,
+      inEnvelope('Invalid Import Operation', 'error-import-operation-invalid')],
+    [refuse({ status: 'importer_import_failed' }), 400,
+      inEnvelope('Failed to process import file. Please check the file format and try again.', 'error-import-file-format-invalid')],
+    [{ store: storeOf({ latestOperation: async () => { throw new Error(SECRET) } }) }, 503, UNAVAILABLE]
   ]
-  for (const [error, statusCode, body] of rows) {
-    t.strictSame(toPublicError(error, undefined), { statusCode, body: JSON.parse(body) }, error.message)
+  for (const [changes, statusCode, body] of rows) {
+    const reply = await call(await build(t, changes))
+    t.strictSame([reply.statusCode, reply.body], [statusCode, body])
   }
-})
-
-t.test('toPublicError shows whatever else is thrown as the envelope of its status, or as a 500 without a word of it', async t => {
-  for (const [name, [thrown, statusCode, body]] of Object.entries(foreign)) {
-    t.strictSame(toPublicError(thrown, undefined), { statusCode, body: JSON.parse(body) }, name)
-  }
-})
-
-t.test('toPublicError takes the seconds of a 429 from the Retry-After, where it is a number of them', async t => {
-  const error = failure('Slow down', { statusCode: 429 })
-  const rows = [[30, 30], ['30', 30], [undefined, 60], ['', 60], ['soon', 60], [['1', '2'], 60]] as const
-  for (const [retryAfter, seconds] of rows) {
-    t.strictSame(toPublicError(error, retryAfter).body, JSON.parse(tooMany(seconds)), String(retryAfter))
-  }
-})
-
-t.test('an importer\'s key is shown as the text that it is', async t => {
-  const key = '%s %d "quoted" </script>'
-  const { body } = toPublicError(new ImporterNotDefined(key), undefined)
-  t.equal(body.error, `The importer (${key}) has no import class defined. [error-importer-not-defined]`)
 })
 
 t.test('a reply that a hook of the host gives itself is left as it is', async t => {

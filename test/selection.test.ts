@@ -2,13 +2,12 @@ import { deepStrictEqual } from 'node:assert'
 import { inspect, isDeepStrictEqual } from 'node:util'
 import { Ajv } from 'ajv'
 import { Long, ObjectId } from 'bson'
-import Fastify, { type FastifyInstance } from 'fastify'
+import { type FastifyInstance } from 'fastify'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
-import { type Batches, type ImportDataStore, type StagedChannel, type StagedContact, type StagedUser, type StoreContext } from '../lib/index.js'
-import { SelectionText } from '../lib/selection-stream.js'
-import { build, call, captureLog, levels, NOTHING_STAGED, operation, recorded, storeOf } from './fixtures/build.js'
-import { readAll, request, userBatch, watchedUsers } from './fixtures/streaming.js'
+import { type Batches, type ImportDataStore, type StagedChannel, type StagedContact, type StagedUser } from '../lib/index.js'
+import { build, call, captureLog, levels, NOTHING_STAGED, operation, storeOf } from './fixtures/build.js'
+import { chunksOf, readAll, request, userBatch, watchedUsers } from './fixtures/streaming.js'
 
 const UNAVAILABLE = '{"success":false,"error":"The import data cannot be read at the moment. Please try again in a few seconds. ' +
   '[error-service-unavailable]","errorType":"error-service-unavailable"}'
@@ -43,17 +42,6 @@ function serve (t: Test, staged: Staged, server = {}): Promise<FastifyInstance> 
 /** The reply to one call over what is staged. */
 async function replyTo (t: Test, staged: Staged, server = {}) {
   return call(await serve(t, staged, server))
-}
-
-/** What a store is told of a call, where there is no call. */
-const context: StoreContext = { signal: new AbortController().signal, log: Fastify().log }
-
-/** The pieces of a selection's text. */
-async function piecesOf (store: ImportDataStore, name?: string, confirm = async () => {}): Promise<string[]> {
-  const text = new SelectionText(store, context, name, confirm)
-  const pieces: string[] = []
-  for (let piece = await text.next(); piece !== undefined; piece = await text.next()) pieces.push(String(piece))
-  return pieces
 }
 
 const directMessages = {
@@ -513,27 +501,15 @@ t.test('a large selection of every kind is the one that is computed the simple w
   }))
 })
 
-t.test('pieces are some 64 KiB, or at least 16 at the end of a turn that has had a whole one; together they are the whole', async t => {
+t.test('a large selection is sent in chunks of about 64 KiB, however large the batches are', async t => {
   const batchesOfThousand = Array.from({ length: 5 }, (_, batch) => userBatch(batch))
   for (const [size, users] of [['small batches', usersOfLength(10 * PIECE)], ['large batches', batchesOfThousand]] as const) {
-    const pieces = await piecesOf(storeWith({ users }), 'Slack')
-    t.ok(pieces.length >= 10, `${size}: ${pieces.length} pieces`)
-    const lengths = pieces.slice(0, -1).map(({ length }) => length)
-    t.ok(lengths.every(length => length >= PIECE / 4 && length < PIECE + 200), `${size}: ${lengths}`)
-    t.ok(lengths.filter(length => length >= PIECE).length >= lengths.length / 2, `${size}: most are whole`)
-    t.ok(isDeepStrictEqual(JSON.parse(pieces.join('')), { name: 'Slack', ...simplySelected(users) }))
+    const { chunks, isWhole } = await chunksOf(await serve(t, { users }))
+    t.ok(isWhole && chunks.length >= 7, `${size}: ${chunks.length} chunks`)
+    const lengths = chunks.slice(0, -1).map(({ length }) => length)
+    t.ok(lengths.every(length => length >= PIECE / 4 && length < 2 * PIECE), `${size}: ${lengths}`)
+    t.ok(isDeepStrictEqual(JSON.parse(chunks.join('')), simplySelected(users)))
   }
-})
-
-t.test('the operation is looked up again for a selection of several pieces, and before the last of them only', async t => {
-  for (const [users, calls] of [[usersOfLength(PIECE - 5_000), 0], [usersOfLength(3 * PIECE), 1]] as const) {
-    let confirmed = 0
-    await piecesOf(storeWith({ users }), undefined, async () => { confirmed++ })
-    t.equal(confirmed, calls)
-  }
-  const { options, calls } = recorded({ store: storeWith({ users: usersOfLength(3 * PIECE) }) })
-  await call(await build(t, options))
-  t.strictSame([calls[2], calls.at(-1)], ['latestOperation', 'latestOperation'])
 })
 
 // How the store is read
@@ -595,34 +571,25 @@ function watchedStore (
 
 t.test('batches that are read to their end are told nothing more, as for await does it', async t => {
   const { store, events } = watchedStore({ users: 1, channels: 1, contacts: 1 }, { records: 1 })
-  await piecesOf(store)
+  await call(await build(t, { store }))
   t.strictSame(events, ['open users', 'open channels', 'open contacts', 'end users', 'end channels', 'end contacts'])
 })
 
-t.test('the batches of a selection that takes less than a minute are read once, however many they are', async t => {
-  const { store, events } = watchedStore({ users: 5, channels: 5, contacts: 5 })
-  await piecesOf(store)
-  const [users, channels, contacts] = ['users', 'channels', 'contacts'].map(kind => events.filter(event => event === `open ${kind}`).length)
-  t.strictSame([users, channels, contacts], [1, 1, 1])
-})
-
-t.test('the batches of later kinds are closed when they have waited for a minute, and opened again in their turn', async t => {
-  const { store, events, open } = watchedStore({ users: 2, channels: 2, contacts: 2 })
-  const now = Date.now
-  t.teardown(() => { Date.now = now })
-  let minutes = 0
-  Date.now = () => now() + ++minutes * 61_000
-  const { users, channels, contacts } = JSON.parse((await piecesOf(store)).join(''))
-  const opened = events.filter(event => !event.startsWith('end')).slice(0, 7)
-  t.strictSame(opened, ['open users', 'open channels', 'open contacts', 'return channels', 'return contacts', 'open channels', 'open contacts'])
-  t.strictSame([users.length, channels.length, contacts.length], [2000, 2000, 2000], 'and each record is told once')
+t.test('each record is told once, and no batches are left open, however large a selection is', async t => {
+  const { store, open } = watchedStore({ users: 5, channels: 5, contacts: 5 })
+  const { users, channels, contacts } = (await call(await build(t, { store }))).json()
+  t.strictSame([users.length, channels.length, contacts.length], [5000, 5000, 5000])
   t.equal(open.size, 0)
 })
 
 t.test('batches that are not read to their end, since others failed, are told to return', async t => {
   for (const at of [0, 1, 2]) {
     const { store, events, open } = watchedStore({ users: 3, channels: 3, contacts: 3 }, { fail: { in: 'channels', at } })
-    await t.rejects(piecesOf(store), { message: 'channels failed' })
+    const log = captureLog()
+    const reply = await request(await build(t, { store }, log.server))
+    const { isWhole } = await readAll(reply)
+    t.notOk(reply.statusCode === 200 && isWhole, `at batch ${at}`)
+    t.match(log.records().filter(({ level }) => level >= levels.warn), [{ err: { message: 'channels failed' } }])
     t.ok(events.includes('return contacts'), `at batch ${at}`)
     open.delete('channels')
     t.equal(open.size, 0, 'and none is left open')

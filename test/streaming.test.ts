@@ -7,7 +7,6 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { type ImportDataStore, importFileData } from '../lib/index.js'
-import { SelectionText } from '../lib/selection-stream.js'
 import { build, call, caller, callerLines, captureLog, levels, operation, optionsOf, requestText, sendText, storeOf, URL } from './fixtures/build.js'
 import { countTurns, deferred, listen, readAll, request, stalledCaller, userBatch, watchedUsers } from './fixtures/streaming.js'
 
@@ -48,35 +47,41 @@ t.test('a large selection comes whole, in pieces, with a first batch long before
   t.equal(JSON.parse(String(first) + text).users.length, 5000)
 })
 
-t.test('the event loop is let go between pieces, though the store answers at once and the reader is fast', async t => {
+t.test('the event loop is let go between chunks, though the store answers at once and the reader is fast', async t => {
   const batches = Array.from({ length: 20 }, (_, batch) => userBatch(batch))
-  const context = { signal: AbortSignal.timeout(60_000), log: (await buildOver(t, {})).log }
-  const text = new SelectionText(storeOf({ users: () => batches }), context, undefined, async () => {})
+  const turnsBefore: number[] = []
   const turnsSoFar = countTurns(t)
-  let pieces = 0
-  for (let piece = await text.next(); piece !== undefined; piece = await text.next()) { t.ok(piece.length < 70_000); pieces++ }
-  const turns = turnsSoFar()
-  t.ok(pieces > 30, `${pieces} pieces`)
-  t.ok(turns >= pieces - 1, `${turns} turns of the loop`)
+  function * users () {
+    for (const batch of batches) {
+      turnsBefore.push(turnsSoFar())
+      yield batch
+    }
+  }
+  await call(await buildOver(t, { users }))
+  t.equal(new Set(turnsBefore).size, 20, `${turnsBefore}`)
 })
 
 t.test('of many large selections at once, one goes on in each turn of the event loop', async t => {
-  const { log } = await buildOver(t, {})
   const turnsSoFar = countTurns(t)
   const readIn = new Map<number, number>()
-  const texts = Array.from({ length: 5 }, () => {
-    const batches = Array.from({ length: 8 }, (_, batch) => userBatch(batch))
-    function * users () {
-      for (const batch of batches) {
+  const { promise: started, resolve: start } = deferred()
+  let callers = 0
+  const app = await buildOver(t, {
+    async latestOperation () {
+      if (++callers === 5) start()
+      await started
+      return operation()
+    },
+    * users () {
+      for (let batch = 0; batch < 8; batch++) {
         readIn.set(turnsSoFar(), (readIn.get(turnsSoFar()) ?? 0) + 1)
-        yield batch
+        yield userBatch(batch)
       }
     }
-    return new SelectionText(storeOf({ users }), { signal: AbortSignal.timeout(60_000), log }, undefined, async () => {})
   })
-  await Promise.all(texts.map(async text => { while (await text.next() !== undefined); }))
-  const [[firstTurn, atOnce], ...later] = [...readIn] as [[number, number], ...Array<[number, number]>]
-  t.strictSame([firstTurn, atOnce], [0, 5], 'all of them begin at once')
+  await Promise.all(Array.from({ length: 5 }, () => call(app)))
+  const [[, atOnce], ...later] = [...readIn] as [[number, number], ...Array<[number, number]>]
+  t.equal(atOnce, 5, 'all of them begin at once')
   t.equal(later.length, 35)
   t.ok(later.every(([, read]) => read === 1), 'and then take turns')
 })
@@ -137,14 +142,14 @@ async function nextCallFails (t: Test, app: FastifyInstance): Promise<void> {
 }
 
 t.test('F4: no proper prefix of a selection is valid JSON', async t => {
-  const { log } = await buildOver(t, {})
-  await fc.assert(fc.asyncProperty(fc.array(fc.string()), fc.array(fc.string()), fc.option(fc.string(), { nil: undefined }), async (names, channels, importer) => {
-    const store = storeOf({
-      users: () => [names.map(name => ({ importIds: [name], username: name }))],
-      channels: () => [channels.map(name => ({ importIds: [name], name, t: 'c' }))]
-    })
-    const text = String(await new SelectionText(store, { signal: AbortSignal.timeout(60_000), log }, importer, async () => {}).next())
-    JSON.parse(text)
+  let staged: { names: string[], channels: string[] } = { names: [], channels: [] }
+  const app = await buildOver(t, {
+    users: () => [staged.names.map(name => ({ importIds: [name], username: name }))],
+    channels: () => [staged.channels.map(name => ({ importIds: [name], name, t: 'c' }))]
+  })
+  await fc.assert(fc.asyncProperty(fc.array(fc.string()), fc.array(fc.string()), async (names, channels) => {
+    staged = { names, channels }
+    const text = (await call(app)).body
     for (let length = 0; length < text.length; length++) {
       let parsed: unknown
       try { parsed = JSON.parse(text.slice(0, length)) } catch { continue }
@@ -237,21 +242,25 @@ t.test('F8: a caller that leaves in the middle of a reply ends the reading withi
 })
 
 t.test('F8: a store of small batches that does not heed the signal is read no further once the caller has left', async t => {
-  const { log } = await buildOver(t, {})
+  const { promise: closed, resolve: close } = deferred()
   let read = 0
-  const closed = deferred()
-  async function * users () {
-    try {
-      for (;;) {
-        if (++read === 5) text.close()
-        yield userBatch(read, 1)
-      }
-    } finally { closed.resolve() }
-  }
-  const text = new SelectionText(storeOf({ users }), { signal: AbortSignal.timeout(60_000), log }, undefined, async () => {})
-  await t.rejects(text.next(), { message: 'The selection is read no further' })
-  await closed.promise
-  t.equal(read, 5)
+  let readWhenAborted = Infinity
+  const app = await buildOver(t, {
+    async * users ({ signal }) {
+      signal.addEventListener('abort', () => { readWhenAborted = read })
+      try {
+        for (;;) {
+          if (++read === 5) socket.destroy()
+          await turnOfTheLoop()
+          yield userBatch(read, 1)
+        }
+      } finally { close() }
+    }
+  })
+  const socket = connect(await listen(app), '127.0.0.1')
+  socket.write(requestText(callerLines))
+  await closed
+  t.ok(read <= readWhenAborted + 1, `${read} batches, ${readWhenAborted} of them before the caller had left`)
 })
 
 t.test('F8: a caller that leaves after the last record is nobody\'s fault', async t => {

@@ -1,0 +1,46 @@
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { callerLines, requestText } from './fixtures/build.js'
+
+const CALLERS = 50
+const USERS = 200_000
+
+/** MiB that fifty large replies at once may take together: they take some 80 to 90, and would take twice that if a caller's share doubled. */
+const LIMIT = 140
+
+/** The path of the route in the server of the fixture, which has no prefix. */
+const start = 'GET /getImportFileData HTTP/1.1'
+
+/** Calls, and lets what comes go. Gives its length and its end. */
+async function drain (port: number): Promise<{ length: number, end: string }> {
+  const socket = connect(port, '127.0.0.1')
+  socket.write(requestText([...callerLines, 'Connection: close'], { start }))
+  let length = 0
+  let end = ''
+  for await (const chunk of socket) {
+    length += chunk.length
+    end = (end + chunk.toString('latin1').slice(-50)).slice(-50)
+  }
+  return { length, end }
+}
+
+t.test(`${CALLERS} callers of ${USERS} users each take no more memory together than ${LIMIT} MiB`, { timeout: 300_000 }, async t => {
+  const server = fork(fileURLToPath(new URL('fixtures/memory-server.ts', import.meta.url)), [String(USERS)], {
+    execArgv: ['--import', import.meta.resolve('tsx')],
+    env: { ...process.env, NODE_OPTIONS: '' }
+  })
+  t.teardown(() => server.kill())
+  const [{ port }] = await once(server, 'message')
+  const replies = await Promise.all(Array.from({ length: CALLERS }, () => drain(port)))
+  for (const { length, end } of replies) {
+    t.ok(length > USERS * 100)
+    t.match(end, /"success":true\}\r\n0\r\n\r\n$/)
+  }
+  server.send('peak')
+  const [{ peak }] = await once(server, 'message')
+  t.comment(`${peak.toFixed(0)} MiB`)
+  t.ok(peak < LIMIT, `${peak.toFixed(0)} MiB`)
+})
