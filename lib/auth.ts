@@ -37,13 +37,17 @@ export function createAuthFunctions ({ lookupUser, hasPermission }: Functions) {
   return [identify, authorize]
 }
 
-function readCredentials ({ headers }: FastifyRequest): Credentials | undefined {
-  const userId = readHeader(headers['x-user-id'])
-  const authToken = readHeader(headers['x-auth-token'])
+function readCredentials (request: FastifyRequest): Credentials | undefined {
+  const userId = readHeader('x-user-id', request)
+  const authToken = readHeader('x-auth-token', request)
   return userId !== undefined && authToken !== undefined ? { userId, authToken } : undefined
 }
 
-// Node.js joins a header that was sent twice by a comma and a space (RFC 9110, 5.3): which of the two is meant, nobody can tell.
-function readHeader (value: string | string[] | undefined): string | undefined {
-  return typeof value === 'string' && value.trim() !== '' && !value.includes(', ') ? value : undefined
+// Duplicates are ambiguous, so they are rejected. Node.js joins them by a comma and a space (RFC 9110, 5.3), which may also stand in a
+// single value, such as the distinguished name of an LDAP user.
+function readHeader (name: string, { headers, raw: { rawHeaders } }: FastifyRequest): string | undefined {
+  const value = headers[name]
+  if (typeof value !== 'string' || value.trim() === '') return undefined
+  if (value.includes(', ') && rawHeaders.filter((header, index) => index % 2 === 0 && header.toLowerCase() === name).length > 1) return undefined
+  return value
 }

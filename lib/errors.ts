@@ -31,11 +31,11 @@ export const ReadTimeout = createError<[maxTimeMS: number]>(
 /** A cursor was closed before its end, by the host's closing its client. */
 export const CursorClosed = createError('FST_IMPORT_FILE_DATA_CURSOR_CLOSED', 'The cursor was closed before its end', 503)
 
-/** Another import has taken the place of the one whose selection was being sent; the reply is broken off. */
-export const ImportReplaced = createError(
-  'FST_IMPORT_FILE_DATA_IMPORT_REPLACED',
-  'Another import took the place of the one being read: the reply would mix the two, so it is broken off',
-  500
+/** The operation changed while its selection was read, so the records may be those of another import, or not all of them. */
+export const OperationChanged = createError(
+  'FST_IMPORT_FILE_DATA_OPERATION_CHANGED',
+  'The import operation changed while its selection was read: the records may be incomplete, so the selection is not sent',
+  503
 )
 
 /** A header is missing, empty or repeated, the user is unknown or deactivated, or the token is wrong. */

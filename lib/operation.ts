@@ -72,6 +72,16 @@ export function changedAt ({ updatedAt }: ImportOperation): number | undefined {
   return Number.isNaN(time) ? undefined : time
 }
 
+/**
+ * Whether an operation still is in the state in which its selection began to be read. Rocket.Chat clears staged records by making
+ * operations invalid, deleting the records and inserting the new operation, in this order: so each of these steps shows. While the
+ * records are imported, the status and the time of the last change move on by themselves, and are not compared.
+ */
+export function isSameState (before: ImportOperation, after: ImportOperation, meaning: Outcome['meaning']): boolean {
+  if (before.id !== after.id || before.valid !== after.valid) return false
+  return meaning !== 'settled' || (before.status === after.status && changedAt(before) === changedAt(after))
+}
+
 function meaningOf ({ status, file }: ImportOperation): Meaning {
   if (!isImportStatus(status)) return 'staged'
   const meaning = MEANINGS[status]

@@ -1,18 +1,18 @@
 import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { type Caller, createAuthFunctions, kCaller } from './auth.js'
-import { CallContext } from './call-context.js'
-import { entityTagOf, isKnown } from './conditional.js'
-import { ImportReplaced, InvalidStoreAnswer, callInjected, toPublicError } from './errors.js'
-import { changedAt, isImportStatus, outcomeOf } from './operation.js'
+import { Call } from './call.js'
+import { InvalidStoreAnswer, OperationChanged, callInjected, toPublicError } from './errors.js'
+import { type Outcome, isImportStatus, isSameState, outcomeOf } from './operation.js'
 import { type ResolvedOptions } from './options.js'
 import { Preparation } from './preparation.js'
 import { rememberLast } from './remember-last.js'
-import { JSON_TYPE, answerErrors, markAsPrivate, sendJson } from './reply-hooks.js'
+import { adviseRetry, answerErrors, kAdvisedRetry, markAsPrivate, sendJson } from './replies.js'
 import { headersSchema, replySchemas } from './schemas.js'
-import { sendSelection } from './selection-reply.js'
-import { SelectionText } from './selection-stream.js'
+import { sendSelection } from './selection/send.js'
+import { writeSelection } from './selection/write.js'
 import { type ImportDataStore, type ImportOperation } from './store.js'
-import { createWaitingText, isStalled, retryAfter } from './waiting.js'
+import { matches, selectionTag, waitingTag } from './waiting/etag.js'
+import { createWaitingText, isStalled, retryAfter } from './waiting/reply.js'
 
 /**
  * Adds the route `GET /getImportFileData`, with its hooks and its error handler.
@@ -22,35 +22,36 @@ import { createWaitingText, isStalled, retryAfter } from './waiting.js'
 export function addRoute (instance: FastifyInstance, options: ResolvedOptions): void {
   const { store, importers, stalledAfter, writeTimeout } = options
   const preparation = options.prepare && new Preparation(options.prepare)
-  const tagOf = rememberLast(entityTagOf)
+  const tagOfWaiting = rememberLast(waitingTag)
   const waitingText = createWaitingText()
   const reportedStatuses = new Set<string>()
 
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-    const context = new CallContext(reply)
-    const latest = await callInjected(() => latestOperation(store, context))
+    const call = new Call(reply)
+    const latest = await callInjected(() => latestOperation(store, call))
     const { operation, name, meaning } = outcomeOf(latest, importers)
-    reportUnknownStatus(operation.status, context.log)
+    reportUnknownStatus(operation.status, call.log)
 
     const isPreparing = meaning === 'loaded' && preparation !== undefined
-    if (isPreparing) preparation.require(operation, request.getDecorator<Caller>(kCaller).credentials, context.log)
+    if (isPreparing) preparation.require(operation, request.getDecorator<Caller>(kCaller).credentials, call.log)
     const isWaiting = isPreparing || meaning === 'waiting'
-    const stalled = isWaiting && isStalled(operation, stalledAfter)
+    const waiting = isWaiting ? waitingText(operation, isStalled(operation, stalledAfter)) : undefined
+    if (waiting !== undefined) adviseRetry(reply, retryAfter(operation))
 
-    const changed = isWaiting || meaning === 'settled' ? changedAt(operation) : undefined
-    const entityTag = changed === undefined ? undefined : tagOf(operation.id, operation.status, changed, name, stalled)
+    const entityTag = waiting !== undefined
+      ? tagOfWaiting(operation.id, name, waiting)
+      : meaning === 'settled' ? selectionTag(operation, name) : undefined
     if (entityTag !== undefined) reply.header('ETag', entityTag)
-    if (isWaiting) reply.header('Retry-After', String(retryAfter(operation)))
-    if (isKnown(entityTag, request.headers['if-none-match'])) return reply.code(304).send()
+    if (matches(entityTag, request.headers['if-none-match'])) return reply.code(304).send()
 
-    if (isWaiting) return sendJson(reply, waitingText(operation, stalled))
-    const text = new SelectionText(store, context, name, () => confirmLatest(operation, context))
-    return sendSelection(reply.type(JSON_TYPE), text, writeTimeout)
+    if (waiting !== undefined) return sendJson(reply, waiting)
+    return sendSelection(reply, call, writeTimeout, output =>
+      writeSelection(store, call, name, () => confirmUnchanged(operation, meaning, call), output))
   }
 
-  async function confirmLatest ({ id }: ImportOperation, context: CallContext): Promise<void> {
-    const latest = await latestOperation(store, context)
-    if (latest?.id !== id) throw new ImportReplaced()
+  async function confirmUnchanged (operation: ImportOperation, meaning: Outcome['meaning'], call: Call): Promise<void> {
+    const latest = await latestOperation(store, call)
+    if (latest === null || !isSameState(operation, latest, meaning)) throw new OperationChanged()
   }
 
   function reportUnknownStatus (status: unknown, log: FastifyBaseLogger): void {
@@ -63,6 +64,7 @@ export function addRoute (instance: FastifyInstance, options: ResolvedOptions): 
   const identifyAndAuthorize = instance.auth(createAuthFunctions(options), { relation: 'and' })
 
   instance.decorateRequest(kCaller, null)
+  instance.decorateRequest(kAdvisedRetry, null)
   instance.addHook('onSend', markAsPrivate)
   if (preparation) instance.addHook('onClose', () => preparation.close())
   instance.setErrorHandler(answerErrors)
@@ -88,8 +90,8 @@ export function addRoute (instance: FastifyInstance, options: ResolvedOptions): 
   })
 }
 
-async function latestOperation (store: ImportDataStore, context: CallContext): Promise<ImportOperation | null> {
-  const operation = await store.latestOperation(context) ?? null
+async function latestOperation (store: ImportDataStore, call: Call): Promise<ImportOperation | null> {
+  const operation = await store.latestOperation(call) ?? null
   if (typeof operation !== 'object') throw new InvalidStoreAnswer('latestOperation', 'an operation, or null')
   return operation
 }

@@ -10,7 +10,7 @@ export const headersSchema = Type.Object({
 /** One staged user, as a client shows it for selection. */
 export const userItemSchema = Type.Object({
   user_id: Type.String({ description: 'The user\'s first id in the system it comes from' }),
-  username: Type.Optional(Type.String({ description: 'Left out when none is staged' })),
+  username: Type.String({ description: 'Empty when none is staged' }),
   email: Type.String({ description: 'The first e-mail address; empty when none is staged' }),
   is_deleted: Type.Boolean({ description: 'Deleted in the system it comes from' }),
   is_bot: Type.Boolean(),
@@ -23,7 +23,7 @@ export type UserItem = Static<typeof userItemSchema>
 /** One staged channel, or all direct ones together, as a client shows it for selection. */
 export const channelItemSchema = Type.Object({
   channel_id: Type.String({ description: 'The channel\'s first id in the system it comes from, or `__directMessages__`' }),
-  name: Type.Optional(Type.String({ description: 'Left out when none is staged' })),
+  name: Type.String({ description: 'Empty when none is staged' }),
   is_archived: Type.Boolean(),
   do_import: Type.Literal(true, { description: 'Preselected' }),
   is_private: Type.Boolean(),
@@ -120,8 +120,7 @@ export const errorReplySchema = Type.Object({
 export type ErrorReply = Static<typeof errorReplySchema>
 
 /**
- * The schemas of every reply by status, for the route's description. `selection-stream.ts` writes the items of a selection by
- * serializers made from the same schemas.
+ * The schemas of every reply by status. They describe the replies; nothing is serialized by them.
  */
 export const replySchemas = {
   200: Type.Union([selectionSchema, waitingSchema], { description: 'The selection, or that it is still being prepared' }),

@@ -1,13 +1,16 @@
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import http2 from 'node:http2'
 import { inspect } from 'node:util'
-import { type FastifyRequest } from 'fastify'
+import Fastify, { type FastifyRequest } from 'fastify'
 import t from 'tap'
-import { type ImportFileDataOptions } from '../lib/index.js'
+import { importFileData, type ImportFileDataOptions } from '../lib/index.js'
 import { hashLoginToken, rocketChatDump, type RocketChatDocuments } from '../lib/rocketchat/index.js'
 import {
   build, call, caller, callerLines, captureLog, FORBIDDEN, levels, NOTHING_STAGED, optionsOf, recorded, requestText, sendText, storeOf,
   UNAUTHORIZED, URL
 } from './fixtures/build.js'
+import { deferred } from './fixtures/streaming.js'
 
 const UNAVAILABLE = '{"success":false,"error":"The import data cannot be read at the moment. Please try again in a few seconds. ' +
   '[error-service-unavailable]","errorType":"error-service-unavailable"}'
@@ -101,6 +104,33 @@ t.test('I2: a repeated header, equal or different, is answered 401, and the look
     }
   }
   t.strictSame(calls, [])
+})
+
+t.test('a header that holds a comma and a space, such as the distinguished name of an LDAP user, is one header', async t => {
+  const userId = 'uid=ada, ou=people, dc=example'
+  const { promise: asked, resolve: ask } = deferred<unknown>()
+  const app = await build(t, { lookupUser (credentials) { ask(credentials); return { id: credentials.userId } } })
+  const lines = [`X-User-Id: ${userId}`, 'X-Auth-Token: one, two']
+  const [reply] = await sendText(app, requestText([...lines, 'Connection: close']))
+  t.strictSame([reply?.status, reply?.body], [200, NOTHING_STAGED])
+  t.strictSame(await asked, { userId, authToken: 'one, two' })
+  const [repeated] = await sendText(app, requestText([...lines, 'x-USER-id: bob, eve', 'Connection: close']))
+  t.strictSame([repeated?.status, repeated?.body], [401, UNAUTHORIZED])
+})
+
+t.test('over HTTP/2 a repeated header is answered 401, and one that holds a comma is one header', async t => {
+  const app = Fastify({ http2: true })
+  t.teardown(() => app.close())
+  await app.register(importFileData, { prefix: '/api/v1', ...optionsOf({ lookupUser: ({ userId }) => ({ id: userId }) }) })
+  const client = http2.connect(await app.listen({ host: '127.0.0.1', port: 0 }))
+  t.teardown(() => client.close())
+  const rows: Array<[userId: string | string[], status: number]> = [['uid=ada, ou=people', 200], [['ada', 'bob'], 401]]
+  for (const [userId, status] of rows) {
+    const request = client.request({ ':path': URL, ...caller, 'x-user-id': userId })
+    request.resume()
+    const [headers] = await once(request, 'response')
+    t.equal(headers[':status'], status)
+  }
 })
 
 t.test('the names of the headers may be written in any case', async t => {
@@ -429,7 +459,7 @@ t.test('S3: no function of the store is told the token or the user', async t => 
     }
   })
   t.equal((await call(app)).statusCode, 200)
-  t.equal(seen.length, 5)
+  t.equal(seen.length, 6)
   const told = inspect(seen, { depth: Infinity, showHidden: true, getters: true })
   for (const secret of Object.values(caller)) t.notMatch(told, secret)
 })

@@ -2,9 +2,9 @@ import { once } from 'node:events'
 import { type CommandStartedEvent, type Db, type MongoClient } from 'mongodb'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
-import { importFileData } from '../lib/index.js'
-import { hashLoginToken, rocketChatDatabase, type RocketChatDatabaseOptions } from '../lib/rocketchat/index.js'
-import { caller, captureLog, levels, URL } from './fixtures/build.js'
+import { type ImportFileDataOptions, importFileData } from '../lib/index.js'
+import { hashLoginToken, rocketChatDatabase, type DatabaseLike, type RocketChatDatabaseOptions } from '../lib/rocketchat/index.js'
+import { build, call, caller, captureLog, levels, URL } from './fixtures/build.js'
 import { startMongo } from './fixtures/mongodb.js'
 import { readAll, request } from './fixtures/streaming.js'
 import { startProxy } from './fixtures/tcp-proxy.js'
@@ -264,6 +264,38 @@ t.test('a user who was looked up elsewhere has the permission read for them', ne
   const { hasPermission } = rocketChatDatabase(direct)
   const ask = (roles: string[]) => Reflect.apply(hasPermission, undefined, [{ _id: 'ada', roles }, 'run-import'])
   t.strictSame([await ask(['admin']), await ask(['user'])], [true, false])
+})
+
+t.test('a permission that could not be read is read again at the next call, though the host caches the user', needsServer, async t => {
+  const { direct } = await start(t, {}, 100)
+  let failures = 0
+  const { lookupUser, hasPermission, store } = rocketChatDatabase({
+    collection (name) {
+      const collection = direct.collection(name)
+      return name !== 'rocketchat_permissions'
+        ? collection
+        : {
+            ...collection,
+            async findOne (filter: object, options: object) {
+              if (failures++ === 0) throw new Error('not primary')
+              return await collection.findOne(filter, options) as never
+            }
+          }
+    }
+  } as DatabaseLike)
+  const cache = new Map<string, ReturnType<typeof lookupUser>>()
+  const app = await build(t, {
+    lookupUser (credentials, request) {
+      const known = cache.get(credentials.userId) ?? lookupUser(credentials, request)
+      cache.set(credentials.userId, known)
+      return known
+    },
+    hasPermission: hasPermission as ImportFileDataOptions['hasPermission'],
+    store
+  })
+  const statuses = []
+  for (let calls = 0; calls < 3; calls++) statuses.push((await call(app)).statusCode)
+  t.strictSame(statuses, [503, 200, 200])
 })
 
 t.test('fifty callers at once are each given the whole, and no cursor is left', needsServer, async t => {

@@ -142,6 +142,22 @@ t.test('a 429 says the seconds of its Retry-After, or those of the usual window 
   }
 })
 
+t.test('an error of a hook that runs after a waiting reply was made has neither its Retry-After nor its ETag', async t => {
+  const waiting = operation({ status: 'importer_preparing_users', updatedAt: new Date() })
+  for (const [retryAfter, seconds] of [[undefined, 60], ['30', 30]] as const) {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    app.addHook('onSend', async (_request, reply) => {
+      if (reply.statusCode !== 200) return
+      if (retryAfter !== undefined) reply.header('Retry-After', retryAfter)
+      throw failure('Slow down', { statusCode: 429 })
+    })
+    await app.register(importFileData, { prefix: '/api/v1', ...optionsOf({ store: storeOf({ latestOperation: async () => waiting }) }) })
+    const { statusCode, headers, body } = await call(app)
+    t.strictSame([statusCode, body, headers['retry-after'], headers.etag], [429, tooMany(seconds), retryAfter, undefined])
+  }
+})
+
 t.test('a 503 of @fastify/under-pressure keeps its Retry-After', async t => {
   const app = await buildAfter(t, app => app.register(underPressure, {
     healthCheck: async () => false,

@@ -43,7 +43,7 @@ async function host (
 const NOT_FOUND = '{"success":false,"error":"Import Operation Not Found [error-operation-not-found]","errorType":"error-operation-not-found"}'
 const UNAVAILABLE = '{"success":false,"error":"The import data cannot be read at the moment. Please try again in a few seconds. ' +
   '[error-service-unavailable]","errorType":"error-service-unavailable"}'
-const SMALL = '{"users":[{"user_id":"U1","email":"","is_deleted":false,"is_bot":false,"do_import":true,"is_email_taken":false}],' +
+const SMALL = '{"users":[{"user_id":"U1","username":"","email":"","is_deleted":false,"is_bot":false,"do_import":true,"is_email_taken":false}],' +
   '"channels":[],"message_count":0,"success":true}'
 
 const smallBatches: StagedUser[][] = [[{ importIds: ['U1'] }]]

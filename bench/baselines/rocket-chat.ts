@@ -3,7 +3,7 @@ import { type RouteHandlerMethod } from 'fastify'
 import { type Batches, type ImportDataStore, type StagedChannel, type StagedContact, type StagedUser } from '../../lib/index.js'
 import { type PermissionDocument, type UserDocument, rolesMeet } from '../../lib/rocketchat/documents.js'
 import { type RocketChatOptions, hashLoginToken } from '../../lib/rocketchat/index.js'
-import { directMessages } from '../../lib/selection.js'
+import { directMessages } from '../../lib/selection/items.js'
 
 /** Rocket.Chat's models, as far as this endpoint uses them: each answers with all there is. */
 export interface Models {

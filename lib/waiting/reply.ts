@@ -1,7 +1,7 @@
-import { changedAt } from './operation.js'
-import { rememberLast } from './remember-last.js'
-import { type Waiting } from './schemas.js'
-import { type ImportOperation } from './store.js'
+import { changedAt } from '../operation.js'
+import { rememberLast } from '../remember-last.js'
+import { type Waiting } from '../schemas.js'
+import { type ImportOperation } from '../store.js'
 
 /** The longest time, in seconds, after which a caller is told to ask again. */
 const LONGEST_WAIT = 10

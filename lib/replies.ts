@@ -1,5 +1,5 @@
 import { type FastifyReply, type FastifyRequest } from 'fastify'
-import { isBrokenOff } from './call-context.js'
+import { hasLeft } from './call.js'
 import { RETRY_AFTER_SECONDS, toPublicError } from './errors.js'
 
 /** The media type of every reply. */
@@ -31,15 +31,25 @@ function withCredentialHeaders (vary: unknown): string {
  * The error handler of the route: whatever was thrown, the reply is in the contract's envelope, and what the caller may not
  * know is in the log. It gets the errors of the host's own hooks on this route, too.
  */
-export function answerErrors (error: unknown, _request: FastifyRequest, reply: FastifyReply): FastifyReply {
+export function answerErrors (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  // Of a reply that was not sent: neither is about the error.
+  reply.removeHeader('ETag')
+  if (reply.getHeader('Retry-After') === request.getDecorator(kAdvisedRetry)) reply.removeHeader('Retry-After')
   const { statusCode, body } = toPublicError(error, reply.getHeader('Retry-After'))
-  if (isBrokenOff(reply)) reply.log.info('The caller left before the reply')
+  if (hasLeft(reply)) reply.log.info('The caller left before the reply')
   else if (statusCode >= 500) reply.log.error({ err: error }, body.error)
   else reply.log.info(body.error)
   if (statusCode === 503 && !reply.hasHeader('Retry-After')) reply.header('Retry-After', String(RETRY_AFTER_SECONDS))
-  // Of a selection that failed before its first piece: nobody is to keep the error in its place.
-  reply.removeHeader('ETag')
   return sendJson(reply.code(statusCode), JSON.stringify(body))
+}
+
+/** The request decorator that holds the `Retry-After` of a waiting reply, to tell it from one of the host's. */
+export const kAdvisedRetry = Symbol('fastify-import-file-data.advised-retry')
+
+/** Tells the caller of a waiting reply after how many seconds to ask again. */
+export function adviseRetry (reply: FastifyReply, seconds: number): void {
+  reply.header('Retry-After', String(seconds))
+  reply.request.setDecorator(kAdvisedRetry, String(seconds))
 }
 
 /** Sends JSON as text, so that no serializer or `preSerialization` hook of the host's has a hand in it. */

@@ -1,10 +1,10 @@
-import { type ChannelItem, type ContactItem, type UserItem } from './schemas.js'
-import { type StagedChannel, type StagedContact, type StagedUser } from './store.js'
+import { type ChannelItem, type ContactItem, type UserItem } from '../schemas.js'
+import { type StagedChannel, type StagedContact, type StagedUser } from '../store.js'
 
-// A staged record comes from a file that somebody uploaded, so nothing here trusts its fields to be what their types say:
-// what can be told is told, and a record without an import id, which no client could select, has no item.
+// Staged records come from an uploaded file, so their fields may have any type. Malformed fields get the defaults of the contract.
+// A record without an import id has no item: no client could select it.
 
-/** The item that stands for all direct channels together: it comes once, and last. */
+/** The item that stands for all direct channels. It is sent once, after the other channels. */
 export const directMessages: ChannelItem = Object.freeze({
   channel_id: '__directMessages__',
   name: 'Direct Messages',
@@ -14,44 +14,41 @@ export const directMessages: ChannelItem = Object.freeze({
   is_direct: true
 })
 
-/** A staged user's item (contract.md, step 6), or undefined when it has no import id. */
+/** The item of a staged user (contract.md, step 6), or undefined when it has no import id. */
 export function userItem (staged: StagedUser | null | undefined): UserItem | undefined {
   const id = importId(staged)
   if (!staged || id === undefined) return undefined
-  const item: UserItem = {
+  return {
     user_id: id,
+    username: text(staged.username) ?? '',
     email: first(staged.emails) ?? '',
     is_deleted: Boolean(staged.deleted),
     is_bot: staged.type === 'bot',
     do_import: true,
     is_email_taken: false
   }
-  const username = text(staged.username)
-  if (username !== undefined) item.username = username
-  return item
 }
 
 /**
- * A staged channel's item (contract.md, step 6), or undefined when it has no import id. A direct channel has no item of its
- * own: it gives `directMessages`, the same object each time.
+ * The item of a staged channel (contract.md, step 6), or undefined when it has no import id. For a direct channel, and for one that
+ * has the id of `directMessages`, this is `directMessages`, the same object each time.
  */
 export function channelItem (staged: StagedChannel | null | undefined): ChannelItem | undefined {
   if (staged?.t === 'd') return directMessages
   const id = importId(staged)
   if (!staged || id === undefined) return undefined
-  const item: ChannelItem = {
+  if (id === directMessages.channel_id) return directMessages
+  return {
     channel_id: id,
+    name: text(staged.name) ?? '',
     is_archived: Boolean(staged.archived),
     do_import: true,
     is_private: staged.t === 'p',
     is_direct: false
   }
-  const name = text(staged.name)
-  if (name !== undefined) item.name = name
-  return item
 }
 
-/** A staged contact's item (contract.md, step 6), or undefined when it has no import id. */
+/** The item of a staged contact (contract.md, step 6), or undefined when it has no import id. */
 export function contactItem (staged: StagedContact | null | undefined): ContactItem | undefined {
   const id = importId(staged)
   if (!staged || id === undefined) return undefined

@@ -1,0 +1,58 @@
+import { InvalidStoreAnswer } from '../errors.js'
+import { type Batches } from '../store.js'
+
+/**
+ * One array of the selection: reads the batches that the store's method of the same name returns. The first batch can be requested
+ * before it is needed.
+ */
+export class Part<Staged> {
+  #iterator: AsyncIterator<readonly Staged[]> | Iterator<readonly Staged[]> | undefined
+  #first: Promise<IteratorResult<readonly Staged[]>> | undefined
+
+  /**
+   * @param name the key of the reply, and the method of the store
+   * @param batches calls that method
+   * @param toItem the item of a record, or undefined when it has none
+   */
+  constructor (
+    readonly name: 'users' | 'channels' | 'contacts',
+    readonly batches: () => Batches<Staged>,
+    readonly toItem: (staged: Staged) => object | undefined
+  ) {}
+
+  /** Opens the batches and requests the first. Throws what the store throws, and InvalidStoreAnswer. */
+  async open (): Promise<void> {
+    this.#iterator = iteratorOf(this.batches())
+    if (this.#iterator === undefined) throw new InvalidStoreAnswer(this.name, 'an iterable or async iterable of arrays')
+    this.#first = Promise.resolve(this.#iterator.next())
+    await this.#first
+  }
+
+  /** The next batch, or undefined at the end. Opens the batches when they are not open. Throws as `open` does. */
+  async next (): Promise<readonly Staged[] | undefined> {
+    if (this.#iterator === undefined) await this.open()
+    const result = await (this.#first ?? this.#iterator?.next())
+    this.#first = undefined
+    if (result === undefined || result.done) {
+      this.#iterator = undefined
+      return undefined
+    }
+    if (!Array.isArray(result.value)) throw new InvalidStoreAnswer(this.name, 'its records in arrays, a batch at a time')
+    return result.value
+  }
+
+  /** Closes the batches by the iterator's `return`. A later `next` opens them again, from the beginning. */
+  close (): void {
+    const iterator = this.#iterator
+    this.#iterator = undefined
+    this.#first = undefined
+    // The reply does not depend on how the store cleans up.
+    new Promise(resolve => resolve(iterator?.return?.())).catch(() => {})
+  }
+}
+
+function iteratorOf<Staged> (source: Batches<Staged>) {
+  if (typeof source !== 'object' || source === null) return undefined
+  if (Symbol.asyncIterator in source) return source[Symbol.asyncIterator]()
+  return Symbol.iterator in source ? source[Symbol.iterator]() : undefined
+}
