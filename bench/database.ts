@@ -1,54 +1,33 @@
 import { MongoClient } from 'mongodb'
-import { startMongo } from '../test/fixtures/mongodb.js'
-import { WARM_UP } from './server-process.js'
-import { databaseOf, fillDatabase } from './work.js'
+import { WARM_UP_USERS } from './server-process.js'
+import { databaseName, fillDatabase } from './work.js'
 
-/** A database server that holds selections: from the start the small one that the servers are warmed up with. */
+/** A database server with the selections that were asked for. */
 export interface Database {
   readonly url: string
   /** What it is, and its version. */
   readonly version: string
-  /** Sees to it that it holds a selection of so many users. */
-  provide (users: number): Promise<void>
-  /** Leaves nothing behind. */
+  /** Drops what was filled. */
   stop (): Promise<void>
 }
 
 interface BuildInfo {
-  version?: string
-  ferretdb?: { version?: string }
-  ferretdbVersion?: string
+  version: string
+  ferretdb?: { version: string }
 }
 
-/** The server of `MONGODB_URL`, else one of our own; undefined where there is none, which is told. */
-export async function startDatabase (): Promise<Database | undefined> {
-  const server = await startMongo()
-  if (server.missing !== false) {
-    console.error(`Without a database: ${server.missing}`)
-    return undefined
-  }
-  const url = server.url()
-  const client = new MongoClient(url)
-  const provided = new Set<number>()
-  const database: Database = {
+/** Fills the server of a URL with a selection of so many users, and with that for the warm-up. */
+export async function prepareDatabase (url: string, users: number): Promise<Database> {
+  const client = await MongoClient.connect(url)
+  const { version, ferretdb } = await client.db('admin').command({ buildInfo: 1 }) as BuildInfo
+  const filled = [WARM_UP_USERS, users]
+  for (const users of filled) await fillDatabase(client.db(databaseName(users)), users)
+  return {
     url,
-    version: versionOf(await client.db('admin').command({ buildInfo: 1 })),
-    async provide (users) {
-      if (provided.has(users)) return
-      provided.add(users)
-      await fillDatabase(client.db(databaseOf(users)), users)
-    },
+    version: ferretdb === undefined ? `MongoDB ${version}` : `FerretDB ${ferretdb.version}`,
     async stop () {
-      for (const users of provided) await client.db(databaseOf(users)).dropDatabase()
+      for (const users of filled) await client.db(databaseName(users)).dropDatabase()
       await client.close()
-      await server.stop()
     }
   }
-  await database.provide(WARM_UP.users)
-  return database
-}
-
-function versionOf ({ version, ferretdb, ferretdbVersion }: BuildInfo): string {
-  if (ferretdb !== undefined) return `FerretDB ${ferretdb.version} in place of MongoDB ${version}`
-  return ferretdbVersion === undefined ? `MongoDB ${version}` : `FerretDB 1 in place of MongoDB ${version}`
 }

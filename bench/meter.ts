@@ -1,24 +1,9 @@
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
+import { type Values } from './cases.js'
 
-/** What a server process has used of its machine. */
-export interface Usage {
-  /** Seconds of all its threads, in user and kernel mode. */
-  cpuSeconds: number
-}
-
-/** How a server process has fared meanwhile. */
-export interface Health {
-  /** Bytes of resident memory, at its peak, over what was resident when the process had settled. */
-  peakMemory: number
-  /** Milliseconds that the event loop came late, at most. */
-  longestDelay: number
-  /** Milliseconds that the event loop came late, in 99 of 100 samples at most. */
-  delayP99: number
-}
-
-// On a thread of its own: it is just when the event loop stands still that memory grows.
+// In a thread of its own: memory grows most while the event loop is blocked.
 const SAMPLER = `
   const { peak, isWatching } = require('node:worker_threads').workerData
   for (;;) {
@@ -28,61 +13,52 @@ const SAMPLER = `
   }
 `
 
-/** Measures the process that it runs in: what it uses, or how it fares, since watching that takes up to a fiftieth of a CPU. */
+/** Measures the process that it runs in. */
 export class Meter {
   readonly #peak = new Float64Array(new SharedArrayBuffer(8))
   readonly #isWatching = new Int32Array(new SharedArrayBuffer(4))
   readonly #delay: IntervalHistogram = monitorEventLoopDelay({ resolution: 1 })
-  #settledMemory = 0
-  #cpuAtStart = process.cpuUsage()
+  #startMemory = 0
+  #startCpu = process.cpuUsage()
 
   constructor () {
     const workerData = { peak: this.#peak, isWatching: this.#isWatching }
     new Worker(SAMPLER, { eval: true, execArgv: [], workerData }).unref()
   }
 
-  /** Takes the memory as it is now for the start, over which the peak is measured. */
+  /** Takes the resident memory as it is now for the start, over which the peak is measured. */
   async settle (): Promise<void> {
-    await this.collect()
-    this.#settledMemory = process.memoryUsage.rss()
+    await collectGarbage()
+    this.#startMemory = process.memoryUsage.rss()
   }
 
-  /** Frees what is no longer needed, so that the garbage of one reply does not count for the next. */
-  async collect (): Promise<void> {
-    // One collection leaves what only the next can free.
-    for (let times = 0; times < 3; times++) {
-      globalThis.gc?.()
-      await setTimeout(20)
-    }
+  /** Starts to measure CPU time, after a garbage collection, so that the garbage of one round does not count for the next. */
+  async count (): Promise<void> {
+    await collectGarbage()
+    this.#startCpu = process.cpuUsage()
   }
 
-  /** Starts to count what is used. */
-  async startCount (): Promise<void> {
-    this.#cpuAtStart = process.cpuUsage()
-  }
-
-  /** What has been used since the start. */
-  async endCount (): Promise<Usage> {
-    const { user, system } = process.cpuUsage(this.#cpuAtStart)
-    return { cpuSeconds: (user + system) / 1e6 }
-  }
-
-  /** Starts to watch. */
-  async startWatch (): Promise<void> {
+  /** Starts to measure memory and event-loop delay, which costs up to a fiftieth of a CPU. */
+  async watch (): Promise<void> {
+    await collectGarbage()
     this.#peak[0] = process.memoryUsage.rss()
     this.#setWatching(true)
     this.#delay.reset()
     this.#delay.enable()
   }
 
-  /** What has been seen since the start. */
-  async endWatch (): Promise<Health> {
-    // Until then the event loop has had no turn to see how late it is.
+  /** The CPU time since `count`, or the memory and event-loop delay since `watch`. */
+  async end (): Promise<Values> {
+    if (Atomics.load(this.#isWatching, 0) === 0) {
+      const { user, system } = process.cpuUsage(this.#startCpu)
+      return { cpu: (user + system) / 1000 }
+    }
+    // Gives the event loop a turn to record its last delay.
     await setTimeout(10)
     this.#setWatching(false)
     this.#delay.disable()
     return {
-      peakMemory: Math.max(this.#peak[0] ?? 0, process.memoryUsage.rss()) - this.#settledMemory,
+      peakMemory: (Math.max(this.#peak[0] ?? 0, process.memoryUsage.rss()) - this.#startMemory) / 2 ** 20,
       longestDelay: this.#delay.max / 1e6,
       delayP99: this.#delay.percentile(99) / 1e6
     }
@@ -91,5 +67,13 @@ export class Meter {
   #setWatching (isWatching: boolean): void {
     Atomics.store(this.#isWatching, 0, Number(isWatching))
     Atomics.notify(this.#isWatching, 0)
+  }
+}
+
+// More than once: some garbage is found only by the next collection.
+async function collectGarbage (): Promise<void> {
+  for (let times = 0; times < 3; times++) {
+    globalThis.gc?.()
+    await setTimeout(20)
   }
 }

@@ -1,83 +1,72 @@
+import { execFileSync } from 'node:child_process'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { cpus, totalmem, type } from 'node:os'
+import { resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
-import { boundsOf, casesOf } from './cases.js'
-import { type Database, startDatabase } from './database.js'
+import { casesOf } from './cases.js'
+import { prepareDatabase } from './database.js'
 import { measure } from './measure.js'
-import { type MeasuredCase, type Results, judge, saveResults, tables, writeSection } from './report.js'
+import { type MeasuredCase, type Results, report } from './report.js'
 import { compileServer } from './server-process.js'
 
-// The benchmark: measures the plugin and what it is held against, and says which bounds are met.
+// The benchmark: measures the plugin on the Node.js that this runs on, and prints which bounds are met. docs/performance.md
+// says how to use it.
 //
-//   --quick          in under a minute: only what there is a bound on, with fewer users and rounds; writes no documentation
-//   --users N        how many users the larger selection from MongoDB has
-//   --only PATTERN   only cases whose id matches; writes no documentation unless a section is named
-//   --section NAME   which section of docs/performance.md to write
-//   --cpu-prof       lets the servers leave their profiles in bench/results/
+//   --quick            in under a minute: smaller selections, shorter and fewer rounds
+//   --against FOLDER   measures an earlier version as well: a checkout of it with node_modules and dist
+//   --only PATTERN     only the cases whose id matches
+//   --cpu-prof         lets the servers leave their CPU profiles in bench/results/
 
-const { values: options } = parseArgs({
+const { values: { quick, against, only, 'cpu-prof': isProfiled } } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
-    users: { type: 'string' },
+    against: { type: 'string' },
     only: { type: 'string', default: '' },
-    section: { type: 'string' },
     'cpu-prof': { type: 'boolean', default: false }
   }
 })
-const { quick, only, section = quick || only !== '' ? undefined : 'all' } = options
-const { rounds, seconds, ...sizes } = quick
-  ? { rounds: 3, seconds: 0.5, largest: 200_000, crowd: 10_000, mongodb: Number(options.users ?? 500) }
-  : { rounds: 5, seconds: 1, largest: 1_000_000, crowd: 200_000, mongodb: Number(options.users ?? 20_000) }
+const { rounds, seconds, scale } = quick ? { rounds: 3, seconds: 0.5, scale: 0.1 } : { rounds: 5, seconds: 2, scale: 1 }
+const { MONGODB_URL: mongoUrl } = process.env
 
-const bounds = boundsOf(sizes)
-const bounded = new Set(bounds.flatMap(bound => [bound.case, bound.over]))
-const wanted = casesOf(sizes).filter(({ id }) => new RegExp(only).test(id) && (!quick || bounded.has(id)))
-const isMongo = wanted.map(({ work }) => work.store === 'mongodb')
-const database = isMongo.includes(true) ? await startDatabase() : undefined
-const cases = wanted.filter((_case, index) => database !== undefined || !isMongo[index])
-
+const cases = casesOf(scale).filter(({ id, work }) => new RegExp(only).test(id) && (mongoUrl || work.store !== 'mongodb'))
+const fromDatabase = cases.find(({ work }) => work.store === 'mongodb')
 await compileServer()
+const database = fromDatabase && mongoUrl ? await prepareDatabase(mongoUrl, fromDatabase.work.users) : undefined
 const measured: MeasuredCase[] = []
 try {
-  for (const [index, subject] of cases.entries()) {
-    const progress = (state: string) => tell(`[${index + 1}/${cases.length}] ${subject.id}: ${state}`)
-    progress('getting ready')
-    if (subject.work.store === 'mongodb') await database?.provide(subject.work.users)
-    const onRound = (round: number) => progress(`round ${round} of ${rounds}`)
-    const sides = await measure(subject, { rounds, seconds, mongoUrl: database?.url, profiled: options['cpu-prof'], onRound })
-    measured.push({ case: subject, measured: sides })
+  for (const subject of cases) {
+    const sides = await measure(subject, {
+      rounds,
+      seconds,
+      earlierPlugin: against && pathToFileURL(`${resolve(against)}/dist/`).href,
+      mongoUrl,
+      isProfiled,
+      onRound: round => console.error(`${subject.id}: round ${round} of ${rounds}`)
+    })
+    measured.push({ id: subject.id, title: subject.title, measured: sides })
   }
 } finally {
-  tell('')
   await database?.stop()
 }
 
-const command = `npm run bench${process.argv.length > 2 ? ` -- ${process.argv.slice(2).join(' ')}` : ''}`
+const require = createRequire(import.meta.url)
 const results: Results = {
-  command,
+  node: process.versions.node,
+  quick,
   date: new Date().toISOString().slice(0, 10),
-  environment: environmentOf(database),
   rounds,
-  cases: measured,
-  verdicts: judge(bounds, measured)
-}
-const { bounds: boundsTable, figures: figuresTable } = tables(results)
-console.log(`${figuresTable}\n\n${boundsTable}`)
-await saveResults(section ?? (quick ? 'quick' : 'part'), results)
-if (section !== undefined) await writeSection(section, results)
-
-function environmentOf (database: Database | undefined): Record<string, string> {
-  const require = createRequire(import.meta.url)
-  const versionOf = (name: string): string => require(`${name}/package.json`).version
-  return {
+  environment: {
     machine: `${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, ${type()}`,
-    'Node.js': process.versions.node,
-    Fastify: versionOf('fastify'),
-    ...(database && { 'MongoDB driver': versionOf('mongodb'), 'database server': database.version })
-  }
+    Fastify: require('fastify/package.json').version,
+    ...(database && { 'MongoDB driver': require('mongodb/package.json').version, 'database server': database.version }),
+    ...(against && { 'earlier version': execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: against, encoding: 'utf8' }).trim() })
+  },
+  cases: measured
 }
-
-function tell (progress: string): void {
-  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${progress}`)
-  else if (progress !== '') console.error(progress)
-}
+const folder = new URL('./results/', import.meta.url)
+const name = [`node-${results.node.split('.')[0]}`, ...(quick ? ['quick'] : []), ...(only ? ['part'] : [])].join('-')
+await mkdir(folder, { recursive: true })
+await writeFile(new URL(`${name}.json`, folder), JSON.stringify(results, null, 2))
+console.log(report([results]))

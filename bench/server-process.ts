@@ -2,41 +2,54 @@ import { type ChildProcess, execFile, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { type Health, type Usage } from './meter.js'
+import { type Values } from './cases.js'
+import { type Reply } from './client.js'
 import { type Work } from './work.js'
 
-/** Who replies: the plugin, or a baseline to hold it against. */
-export type Side = 'ours' | 'rocket-chat' | 'bare' | 'ready-made' | 'drain' | 'raw-drain'
+/** Who replies: the plugin, an earlier version of it, or a baseline to compare it with. */
+export type Side = 'ours' | 'earlier' | 'rocket-chat' | 'bare' | 'raw-drain'
 
 /** What a server process is to serve. */
 export interface Order {
   side: Side
   work: Work
-  /** The database server, for work from MongoDB. */
+  /** The URL of the folder with the compiled plugin, which ends with a slash. */
+  plugin: string
+  /** The URL of the database server, for a work from it. */
   mongoUrl: string | undefined
+  /** Our reply, which a bare route repeats. */
+  reply: Reply | undefined
 }
 
 /** What a server process does when asked: the methods of its meter. */
-export type Question = 'settle' | 'collect' | 'startCount' | 'endCount' | 'startWatch' | 'endWatch'
-
-/** Where every server has a small selection besides its work, so that it can be warmed up. */
-export const WARM_UP = { prefix: '/warm-up', users: 100 }
+export type Question = 'settle' | 'count' | 'watch' | 'end'
 
 /** Where every server has its work. */
-export const WORK = { prefix: '/api/v1' }
+export const WORK_PREFIX = '/api/v1'
+
+/** Where every server has a small selection, to be warmed up with. */
+export const WARM_UP_PREFIX = '/warm-up'
+
+/** How many users that selection has. */
+export const WARM_UP_USERS = 100
+
+const COMPILED = new URL('../.cache/bench/', import.meta.url)
+
+/** The folder of our plugin, as `compileServer` leaves it. */
+export const ourPlugin = new URL('lib/', COMPILED).href
 
 /**
- * Compiles what the servers run, as the package is compiled: what tsx makes of the same code (a call for the name of every
- * function that has one) takes up to a tenth more time.
+ * Compiles the plugin and the program of the server processes, by the same options as the package. They are not run by tsx,
+ * which adds a call for the name of every function and so takes up to a tenth more time.
  */
 export async function compileServer (): Promise<void> {
   const compiler = fileURLToPath(import.meta.resolve('typescript/bin/tsc'))
   await promisify(execFile)(process.execPath, [compiler, '--project', fileURLToPath(new URL('.', import.meta.url))])
 }
 
-/** A server in a process of its own. */
+/** A server in a process of its own, on the Node.js that this process runs on. */
 export class ServerProcess {
-  /** Listens on this port of 127.0.0.1. */
+  /** The port of 127.0.0.1 that it listens on. */
   readonly port: number
   readonly #child: ChildProcess
 
@@ -46,45 +59,33 @@ export class ServerProcess {
   }
 
   /**
-   * Starts a server, and settles once it listens.
+   * Starts a server; resolves once it listens.
    *
    * @param execArgv options for Node.js, such as `--cpu-prof`
    */
   static async start (order: Order, execArgv: readonly string[]): Promise<ServerProcess> {
-    const program = fileURLToPath(new URL('../.cache/bench/bench/server.js', import.meta.url))
+    const program = fileURLToPath(new URL('bench/server.js', COMPILED))
     const child = fork(program, [JSON.stringify(order)], { execArgv: ['--expose-gc', ...execArgv] })
     const port: number = await messageOf(child)
     return new ServerProcess(child, port)
   }
 
-  /** Takes the memory as it is now for the start. */
+  /** Takes its memory as it is now for the start. */
   async settle (): Promise<void> {
     await this.#ask('settle')
   }
 
-  /** Frees what is no longer needed. */
-  async collect (): Promise<void> {
-    await this.#ask('collect')
-  }
-
-  /** Does some work of this process, and counts what the server process uses meanwhile. */
-  async count<T> (work: () => Promise<T>): Promise<[result: T, usage: Usage]> {
-    await this.#ask('startCount')
+  /** Does some work in this process, and measures the server process meanwhile. */
+  async during<T> (work: () => Promise<T>, { isWatched }: { isWatched: boolean }): Promise<[result: T, values: Values]> {
+    await this.#ask(isWatched ? 'watch' : 'count')
     const result = await work()
-    const usage: Usage = await this.#ask('endCount')
-    return [result, usage]
-  }
-
-  /** Does some work of this process, and watches how the server process fares meanwhile. */
-  async watch<T> (work: () => Promise<T>): Promise<[result: T, health: Health]> {
-    await this.#ask('startWatch')
-    const result = await work()
-    const health: Health = await this.#ask('endWatch')
-    return [result, health]
+    const values: Values = await this.#ask('end')
+    return [result, values]
   }
 
   /** Ends the process. */
   async stop (): Promise<void> {
+    if (!this.#child.connected) return
     const exit = once(this.#child, 'exit')
     this.#child.disconnect()
     await exit

@@ -1,14 +1,11 @@
+import { createHash } from 'node:crypto'
 import { type Db } from 'mongodb'
-import { type ImportDataStore, type ImportOperation, type StagedChannel, type StagedUser } from '../lib/index.js'
-import { type StagedDocument } from '../lib/rocketchat/documents.js'
-import { hashLoginToken, type RocketChatDocuments } from '../lib/rocketchat/index.js'
-
-/** Where the records of a selection come from. */
-export type StoreKind = 'made-up' | 'dump' | 'mongodb'
+import { type ImportFileDataOptions, type ImportOperation, type StagedChannel, type StagedUser } from '../lib/index.js'
 
 /** What a server has to reply with: a selection of so many users, or word that it is being prepared. */
 export interface Work {
-  store: StoreKind
+  /** Where the records of the selection come from. */
+  store: 'made-up' | 'mongodb'
   users: number
   waiting?: boolean
 }
@@ -20,41 +17,34 @@ const BATCH_SIZE = 1000
 
 const IMPORTER = 'slack'
 
-/** How many channels a selection of so many users has. */
-export function channelsOf (users: number): number {
-  return Math.floor(users / 20)
-}
+/** When the operation last changed. A time to come: it never stalls, so that every reply is the same. */
+const CHANGED = new Date('2100-01-01T00:00:00Z')
 
-/** How many messages are staged beside a selection of so many users. */
-export function messagesOf (users: number): number {
-  return Math.floor(users / 2)
-}
-
-/** A store that makes its records up, the same ones each time, as fast as it can. */
-export function madeUpStore ({ users, waiting = false }: Work): ImportDataStore {
+/** Options of the plugin for a store that makes its records up, the same ones each time, as fast as it can. */
+export function madeUpOptions ({ users, waiting = false }: Work): ImportFileDataOptions {
   const operation: ImportOperation = {
     id: 'bench',
     status: waiting ? 'importer_preparing_messages' : 'importer_user_selection',
     importerKey: IMPORTER,
     valid: true,
-    updatedAt: new Date(),
+    updatedAt: CHANGED,
     ...(waiting && { reading: 'general/2023-05-04', count: { total: 12_034, users: 320, channels: 41 } })
   }
   return {
-    latestOperation: async () => operation,
-    users: () => batches(users, user),
-    channels: () => batches(channelsOf(users), channel),
-    countMessages: async () => messagesOf(users)
+    lookupUser: ({ userId, authToken }) =>
+      userId === credentials.userId && authToken === credentials.authToken ? { id: userId } : null,
+    hasPermission: () => true,
+    store: {
+      latestOperation: async () => operation,
+      users: () => batches(users, user),
+      channels: () => batches(channelCount(users), channel),
+      countMessages: async () => messageCount(users)
+    }
   }
 }
 
-/** Rocket.Chat's documents, for `rocketChatDump`. */
-export function dumpOf (users: number): RocketChatDocuments {
-  return { ...accounts(), rocketchat_import_data: [...documents(users)].flat() as StagedDocument[] }
-}
-
 /** The name of the database that holds a selection of so many users. */
-export function databaseOf (users: number): string {
+export function databaseName (users: number): string {
   return `import_file_data_bench_${users}`
 }
 
@@ -67,24 +57,32 @@ export async function fillDatabase (db: Db, users: number): Promise<void> {
   for (const batch of documents(users)) await db.collection<{ _id: string }>('rocketchat_import_data').insertMany(batch)
 }
 
+function channelCount (users: number): number {
+  return Math.floor(users / 20)
+}
+
+function messageCount (users: number): number {
+  return Math.floor(users / 2)
+}
+
 function accounts () {
   return {
     users: [{
       _id: credentials.userId,
       active: true,
       roles: ['admin'],
-      services: { resume: { loginTokens: [{ hashedToken: hashLoginToken(credentials.authToken) }] } }
+      services: { resume: { loginTokens: [{ hashedToken: createHash('sha256').update(credentials.authToken).digest('base64') }] } }
     }],
     rocketchat_permissions: [{ _id: 'run-import', roles: ['admin'] }],
     rocketchat_import: [{
       _id: 'bench',
       type: 'Slack',
       importerKey: IMPORTER,
-      ts: new Date(),
+      ts: CHANGED,
       status: 'importer_user_selection',
       valid: true,
       user: credentials.userId,
-      _updatedAt: new Date()
+      _updatedAt: CHANGED
     }]
   }
 }
@@ -102,11 +100,11 @@ function * documents (users: number): Generator<Array<{ _id: string }>> {
     }
     return { _id: `user-${index}`, dataType: 'user', data: { ...staged, ...more }, options: {} }
   })
-  yield * batches(channelsOf(users), index => {
+  yield * batches(channelCount(users), index => {
     const more = { users: Array.from({ length: 10 }, (_, member) => `U${index + member}`), u: { _id: 'U0' }, topic: 'Whatever there is' }
     return { _id: `channel-${index}`, dataType: 'channel', data: { ...channel(index), ...more }, options: {} }
   })
-  yield * batches(messagesOf(users), index => {
+  yield * batches(messageCount(users), index => {
     const data = { rid: 'C0', u: { _id: `U${index}` }, ts: new Date(1_683_158_400_000 + index), msg: 'What somebody has to say' }
     return { _id: `message-${index}`, dataType: 'message', data, options: {} }
   })
@@ -126,7 +124,7 @@ function channel (index: number): StagedChannel {
   return { importIds: [`C${index.toString(36).toUpperCase()}`], name: `channel-${index}`, t: index % 10 === 0 ? 'p' : 'c', archived: false }
 }
 
-// Not a generator: one holds on to the batch that it has yielded, which would count for memory that a reply takes.
+// Not a generator, which keeps the batch that it yielded in memory until the next.
 function batches<T> (count: number, make: (index: number) => T): Iterable<T[]> {
   function iterate (): Iterator<T[], undefined> {
     let from = 0

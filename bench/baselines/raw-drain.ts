@@ -1,17 +1,13 @@
 import { type Db } from 'mongodb'
 import { type RouteHandlerMethod } from 'fastify'
 
-/**
- * The limit of what can be read: the same cursors and count over Rocket.Chat's database, and nothing done with what they bring.
- *
- * @param raw whether the documents stay the bytes that they come as; else the driver makes objects of them
- */
-export function drain (db: Db, { raw }: { raw: boolean }): RouteHandlerMethod {
+/** The limit of what can be read: the same cursors and count over Rocket.Chat's database, and nothing done with the bytes. */
+export function rawDrain (db: Db): RouteHandlerMethod {
   const data = db.collection('rocketchat_import_data')
 
   async function read (filter: object, fields: readonly string[]): Promise<number> {
     const projection = { _id: 0, ...Object.fromEntries(fields.map(field => [`data.${field}`, 1])) }
-    const cursor = data.find(filter, { projection, batchSize: 2000, raw })
+    const cursor = data.find(filter, { projection, batchSize: 2000, raw: true })
     let count = 0
     while (await cursor.hasNext()) count += cursor.readBufferedDocuments().length
     return count
