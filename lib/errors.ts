@@ -38,6 +38,13 @@ export const OperationChanged = createError(
   503
 )
 
+/** `prepare` ended without a failure, but the operation still waits for it. Logged, and told as FileFormatInvalid. */
+export const PreparationWithoutEffect = createError(
+  'FST_IMPORT_FILE_DATA_PREPARATION_WITHOUT_EFFECT',
+  'prepare ended, but the import operation has not changed since: prepare has to move the status of the operation on',
+  500
+)
+
 /** A header is missing, empty or repeated, the user is unknown or deactivated, or the token is wrong. */
 export const Unauthorized = createError('FST_IMPORT_FILE_DATA_UNAUTHORIZED', 'unauthorized', 401)
 

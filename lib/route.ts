@@ -4,7 +4,7 @@ import { Call } from './call.js'
 import { InvalidStoreAnswer, OperationChanged, callInjected, toPublicError } from './errors.js'
 import { type Outcome, isImportStatus, isSameState, outcomeOf } from './operation.js'
 import { type ResolvedOptions } from './options.js'
-import { Preparation } from './preparation.js'
+import { Preparation } from './waiting/preparation.js'
 import { rememberLast } from './remember-last.js'
 import { adviseRetry, answerErrors, kAdvisedRetry, markAsPrivate, sendJson } from './replies.js'
 import { headersSchema, replySchemas } from './schemas.js'
@@ -21,7 +21,7 @@ import { createWaitingText, isStalled, retryAfter } from './waiting/reply.js'
  */
 export function addRoute (instance: FastifyInstance, options: ResolvedOptions): void {
   const { store, importers, stalledAfter, writeTimeout } = options
-  const preparation = options.prepare && new Preparation(options.prepare)
+  const preparation = options.prepare && new Preparation(options.prepare, stalledAfter)
   const tagOfWaiting = rememberLast(waitingTag)
   const waitingText = createWaitingText()
   const reportedStatuses = new Set<string>()
@@ -34,6 +34,7 @@ export function addRoute (instance: FastifyInstance, options: ResolvedOptions): 
 
     const isPreparing = meaning === 'loaded' && preparation !== undefined
     if (isPreparing) preparation.require(operation, request.getDecorator<Caller>(kCaller).credentials, call.log)
+    if (meaning === 'waiting') preparation?.check(operation)
     const isWaiting = isPreparing || meaning === 'waiting'
     const waiting = isWaiting ? waitingText(operation, isStalled(operation, stalledAfter)) : undefined
     if (waiting !== undefined) adviseRetry(reply, retryAfter(operation))
