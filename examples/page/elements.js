@@ -10,7 +10,12 @@ export function byId (id) {
   return document.getElementById(id)
 }
 
-/** Sets an element's text if it is another: a live region that is set to what it says already would be read out again. */
+/** Sets an element's text if it is another: a screen reader would read out a live region again that is set to the same text. */
 export function setText (target, text) {
   if (target.textContent !== text) target.textContent = text
+}
+
+/** Has a screen reader say this, once it has finished what it is saying. */
+export function announce (text) {
+  setText(byId('announcement'), text)
 }

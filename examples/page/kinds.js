@@ -1,6 +1,6 @@
 /**
- * The kinds of records in a selection, each with its words and with what to show of one of its items. `details` are the lines
- * between the name and the marks, if there are to be any; `marks` are words, so that nothing is told by colour alone.
+ * The kinds of records in a selection: what they are called, and what to show of one of them. `columns` are those of the table: the
+ * name with the id, the `fields` (if any) and the marks. `marks` are words, so that nothing is told by colour alone.
  */
 export const kinds = [
   {
@@ -10,9 +10,9 @@ export const kinds = [
     many: 'users',
     columns: ['User', 'E-mail', 'Marks'],
     id: user => user.user_id,
-    name: user => user.username,
-    details: user => [user.email],
-    marks: user => [user.is_bot && 'bot', user.is_deleted && 'deleted', !user.email && 'no e-mail']
+    name: user => user.username ?? '',
+    fields: { 'E-mail': user => [user.email] },
+    marks: user => marksOf({ bot: user.is_bot, deleted: user.is_deleted, 'no e-mail': !user.email })
   },
   {
     key: 'channels',
@@ -21,8 +21,9 @@ export const kinds = [
     many: 'channels',
     columns: ['Channel', 'Marks'],
     id: channel => channel.channel_id,
-    name: channel => channel.name,
-    marks: channel => [channel.is_direct && 'direct', channel.is_private && 'private', channel.is_archived && 'archived']
+    name: channel => channel.name ?? '',
+    fields: {},
+    marks: channel => marksOf({ direct: channel.is_direct, private: channel.is_private, archived: channel.is_archived })
   },
   {
     key: 'contacts',
@@ -32,7 +33,23 @@ export const kinds = [
     columns: ['Contact', 'E-mail and phone', 'Marks'],
     id: contact => contact.id,
     name: contact => contact.name,
-    details: contact => [...contact.emails, ...contact.phones],
-    marks: contact => [contact.emails.length === 0 && 'no e-mail']
+    fields: { 'E-mail': contact => contact.emails, Phone: contact => contact.phones },
+    marks: contact => marksOf({ 'no e-mail': contact.emails.length === 0 })
   }
 ]
+
+/** The lines of all the fields of an item. */
+export function linesOf ({ fields }, item) {
+  return Object.values(fields).flatMap(lines => lines(item))
+}
+
+/** What a column of the table is sorted by: the text of each item in it. */
+export function sortText (kind, column) {
+  if (column === 0) return kind.name
+  if (column === kind.columns.length - 1) return item => kind.marks(item).join(' ')
+  return item => linesOf(kind, item)[0] ?? ''
+}
+
+function marksOf (marks) {
+  return Object.keys(marks).filter(mark => marks[mark])
+}

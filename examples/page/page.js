@@ -1,50 +1,46 @@
-import { byId, setText } from './elements.js'
+import { span } from './amounts.js'
+import { CredentialsForm } from './credentials-form.js'
+import { announce, byId, setText } from './elements.js'
 import { ProgressView } from './progress-view.js'
 import { SelectionView } from './selection-view.js'
 import { Server } from './server.js'
 import { watch } from './watch.js'
-import { span, wordsFor } from './words.js'
+import { ASKING, RECEIVING, stoppedWords, wordsFor } from './words.js'
 
 const TITLE = document.title
 
 const progress = new ProgressView()
 const selection = new SelectionView()
+const form = new CredentialsForm(credentials => {
+  server = new Server(credentials)
+  waitingReply = undefined
+  start()
+})
 
-/** The server, with the credentials of who is looking; undefined while nobody is. */
+/** The server, with the credentials that were entered; undefined while there are none. */
 let server
 /** Ends the watch that is going on; undefined when there is none. */
 let stopWatch
+/** The last reply, while it is one that the import is being read. */
+let waitingReply
 /** When the server is asked again after an error, in milliseconds since 1970. */
 let nextCall
 
-byId('credentials').addEventListener('submit', event => {
-  event.preventDefault()
-  server = new Server({ userId: byId('user-id').value.trim(), token: byId('token').value.trim() })
-  start()
-})
 byId('again').addEventListener('click', () => stopWatch ? stop() : start())
 byId('forget').addEventListener('click', forget)
-byId('reveal').addEventListener('click', () => reveal(byId('token').type === 'password'))
-for (const id of ['user-id', 'token']) {
-  byId(id).addEventListener('input', ({ target }) => {
-    target.setCustomValidity('')
-    if (target.validity.patternMismatch) target.setCustomValidity('Only letters, digits and signs as on an English keyboard, and no space inside.')
-  })
-}
 setInterval(tick, 1000)
 
 async function start () {
   stopWatch?.()
   const controller = new AbortController()
   stopWatch = () => controller.abort()
-  reveal(false)
-  byId('state').hidden = false
-  byId('state').className = 'card'
+  form.hideToken()
+  showState('asking')
   if (byId('selection').hidden) progress.showAsking()
-  say({ headline: 'The server is being asked', advice: '' })
+  say(ASKING)
   showControls({ watching: true })
   try {
-    await watch(server, controller.signal, showOutcome)
+    await watch(server, controller.signal, showOutcome, showReceived)
   } catch (error) {
     if (!controller.signal.aborted) throw error
   }
@@ -53,8 +49,8 @@ async function start () {
 function stop () {
   endWatch()
   progress.pause()
-  byId('state').className = 'card'
-  say({ headline: 'Stopped', advice: 'This page no longer asks the server.' })
+  showState(waitingReply?.stalled ? 'stalled' : 'stopped')
+  say(stoppedWords(waitingReply))
   showControls({ watching: false })
   tick()
 }
@@ -62,14 +58,14 @@ function stop () {
 function forget () {
   endWatch()
   server = undefined
-  for (const id of ['user-id', 'token']) byId(id).value = ''
-  reveal(false)
+  waitingReply = undefined
+  form.clear()
   selection.clear()
   progress.hide()
   say({ headline: '', advice: '' })
   byId('state').hidden = true
-  byId('credentials').hidden = false
-  setText(byId('announcement'), 'The user id, the token and all that was shown are forgotten.')
+  form.show(true)
+  announce('The user id, the token and everything that was shown have been removed from this page.')
   byId('user-id').focus()
 }
 
@@ -79,12 +75,18 @@ function endWatch () {
   nextCall = undefined
 }
 
+function showReceived (bytes) {
+  say(RECEIVING)
+  progress.showReceived(bytes)
+}
+
 /** Shows what came of asking; see `watch`. */
 function showOutcome (outcome, seconds) {
   const { kind, status, error } = outcome
   const isPassing = kind === 'busy' || kind === 'away'
   if (seconds === undefined) endWatch()
   nextCall = isPassing ? Date.now() + seconds * 1000 : undefined
+  if (!isPassing) waitingReply = kind === 'waiting' ? outcome.reply : undefined
 
   say({ ...wordsFor(outcome), serverWords: error })
   if (kind === 'waiting') progress.show(outcome)
@@ -94,15 +96,20 @@ function showOutcome (outcome, seconds) {
   if (kind === 'selection') selection.show(outcome.reply)
   else if (!isPassing) selection.clear()
 
-  byId('state').className = `card ${outcome.reply?.stalled ? 'stalled' : kind}`
-  // For as long as it may be the credentials that are wrong, they stay at hand.
+  showState(outcome.reply?.stalled ? 'stalled' : kind)
+  // While the credentials may be what is wrong, they stay at hand.
   const wantsOthers = status === 401 || status === 403
-  byId('credentials').hidden = !wantsOthers
+  form.show(wantsOthers)
   // On a small screen the form fills it.
   if (wantsOthers) byId('state').scrollIntoView({ block: 'nearest' })
   showControls({ watching: seconds !== undefined, wantsOthers })
   keepFocus()
   tick()
+}
+
+function showState (state) {
+  byId('state').hidden = false
+  byId('state').className = `card ${state}`
 }
 
 function showControls ({ watching, wantsOthers = false }) {
@@ -111,7 +118,7 @@ function showControls ({ watching, wantsOthers = false }) {
   byId('again').hidden = wantsOthers
 }
 
-// Whoever has the focus on something that goes would have to begin anew at the top of the page.
+// Someone whose focus is on something that disappears would have to start again at the top of the page.
 function keepFocus () {
   if (document.activeElement?.closest('[hidden]')) byId('headline').focus()
 }
@@ -119,14 +126,9 @@ function keepFocus () {
 function say ({ headline, advice, serverWords }) {
   setText(byId('headline'), headline)
   setText(byId('advice'), advice)
-  setText(byId('server-words'), serverWords === undefined ? '' : `In the server’s words: ${serverWords}`)
+  setText(byId('server-words'), serverWords === undefined ? '' : `The server’s message: ${serverWords}`)
   byId('server-words').hidden = serverWords === undefined
   document.title = headline === '' ? TITLE : `${headline} – ${TITLE}`
-}
-
-function reveal (shown) {
-  byId('token').type = shown ? 'text' : 'password'
-  setText(byId('reveal').firstElementChild, shown ? 'Hide' : 'Show')
 }
 
 function tick () {

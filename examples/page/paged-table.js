@@ -1,130 +1,140 @@
-import { byId, element, setText } from './elements.js'
-import { number } from './words.js'
+import { number, quantity } from './amounts.js'
+import { ColumnHeaders } from './column-headers.js'
+import { csvOf, save } from './csv.js'
+import { announce, byId, setText } from './elements.js'
+import { MarkFilter } from './mark-filter.js'
+import { Pager } from './pager.js'
+import { Records } from './records.js'
+import { tableRow } from './table-row.js'
 
-/** How many rows are in the document at a time: with 100,000 it would answer to nothing for seconds. */
+/** How many rows are in the document at a time: with 100,000 the page would not respond for seconds. */
 const PAGE_SIZE = 100
 
-/** A table of one kind of records, a page of it at a time, in a section of its own. */
+/** How many rows are printed at most; of a longer table only the page that is shown. */
+const PRINTED_ROWS = 3000
+
+/** A table of one kind of records, a page of it at a time, in a tab panel of its own. */
 export class PagedTable {
   #kind
-  #section
-  #items = []
-  /** What the filter looks through, for each item; made when there is first a filter. */
-  #searchTexts
-  #matches = []
-  #start = 0
+  #panel
+  #records
+  #pager
+  #marks
+  #headers
+  #page = 1
+  #isPrinting = false
+  /** The words that narrow the table. */
+  #words = []
 
   /**
    * @param kind one of `kinds`
    * @param parent the element to put it into
+   * @param narrowed called when another mark is chosen to filter by
    */
-  constructor (kind, parent) {
+  constructor (kind, parent, narrowed) {
     this.#kind = kind
+    this.#records = new Records(kind)
     parent.append(byId('table-template').content.cloneNode(true))
-    this.#section = parent.lastElementChild
-    this.#section.id = kind.key
-    this.#section.setAttribute('aria-labelledby', `${kind.key}-title`)
-    this.#find('h2').id = `${kind.key}-title`
-    this.#find('.title').textContent = kind.title
-    this.#find('thead tr').append(...kind.columns.map(column => element('th', { scope: 'col' }, column)))
+    this.#panel = parent.lastElementChild
+    this.#panel.id = kind.key
+    this.#panel.setAttribute('aria-labelledby', `${kind.key}-tab`)
+    setText(this.#find('.title'), kind.title)
     this.#find('.pager').setAttribute('aria-label', `Pages of ${kind.many}`)
-    this.#find('.pager').addEventListener('click', event => this.#go(event.target.dataset.go))
+    this.#find('.mark-filter').setAttribute('aria-label', `Show only ${kind.many} with the mark`)
+    this.#pager = new Pager(this.#find('.pager'), page => this.#turnTo(page))
+    this.#marks = new MarkFilter(this.#panel, () => {
+      this.filter(this.#words)
+      narrowed()
+    })
+    this.#headers = new ColumnHeaders(this.#find('thead tr'), kind.columns, sorting => this.#sort(sorting))
+    this.#find('.export').addEventListener('click', () => this.#export())
   }
 
-  /** How many items match the filter. */
-  get matchCount () {
-    return this.#matches.length
+  /** How many records match the filter, and how many there are. */
+  get counts () {
+    return { matches: this.#records.matchCount, total: this.#records.total }
   }
 
-  /** Shows other items, all of them. */
+  /** Shows other records, all of them; the order and the marks that are chosen stay in force where there still are such marks. */
   setItems (items) {
-    this.#items = items
-    this.#searchTexts = undefined
-    this.filter([])
+    this.#records.setItems(items)
+    this.#marks.show(this.#records.countMarks())
+    this.filter(this.#words)
   }
 
-  /** Shows the items that hold every one of the words. @param {string[]} words see `searchText` */
+  /** Removes the records, and what was chosen with them. */
+  clear () {
+    this.#marks.clear()
+    this.#headers.clear()
+    this.#records.sort({})
+    this.#words = []
+    this.setItems([])
+  }
+
+  /** Shows the records that hold every one of the words. @param {string[]} words see `searchText` */
   filter (words) {
-    if (words.length === 0) {
-      this.#matches = this.#items
-    } else {
-      this.#searchTexts ??= this.#items.map(item => this.#searchTextOf(item))
-      this.#matches = this.#items.filter((_, index) => words.every(word => this.#searchTexts[index].includes(word)))
-    }
-    this.#start = 0
+    this.#words = words
+    this.#records.filter({ words, marks: this.#marks.chosen })
+    this.#page = 1
     this.#render()
   }
 
-  #go (where) {
-    const last = Math.max(Math.ceil(this.#matches.length / PAGE_SIZE) - 1, 0) * PAGE_SIZE
-    const starts = { first: 0, previous: this.#start - PAGE_SIZE, next: this.#start + PAGE_SIZE, last }
-    const start = Math.min(Math.max(starts[where] ?? this.#start, 0), last)
-    if (start === this.#start) return
-    this.#start = start
+  /** Puts all rows into the document, if they are not too many to be printed; or takes them out again. */
+  print (isPrinting) {
+    this.#isPrinting = isPrinting
     this.#render()
-    this.#section.scrollIntoView()
-    setText(byId('announcement'), `${this.#kind.title} ${this.#range}`)
+  }
+
+  #sort (sorting) {
+    this.#records.sort(sorting)
+    this.#page = 1
+    this.#render()
+    announce(this.#find('caption').textContent)
+  }
+
+  #turnTo (page) {
+    this.#page = page
+    this.#render()
+    this.#panel.scrollIntoView()
+    announce(`${this.#kind.title} ${this.#range}`)
+  }
+
+  #export () {
+    const { key, one, many } = this.#kind
+    const { matchCount } = this.#records
+    save(csvOf(this.#kind, this.#records.slice(0, matchCount)), `import-${key}.csv`)
+    announce(`Exported ${quantity(matchCount, one, many)}`)
   }
 
   #render () {
     const { one, many } = this.#kind
-    const matches = this.#matches.length
-    const isFiltered = this.#matches !== this.#items
-    setText(this.#find('.shown'), isFiltered ? `${number(matches)} of ${number(this.#items.length)}` : number(matches))
-    setText(this.#find('caption'), isFiltered ? `The ${many} that match the filter` : `All ${many}`)
-    setText(this.#find('.none'), isFiltered ? `No ${one} matches the filter.` : `The import holds no ${many}.`)
-    this.#find('.none').hidden = matches > 0
-    this.#find('table').hidden = matches === 0
-    this.#find('tbody').replaceChildren(...this.#matches.slice(this.#start, this.#start + PAGE_SIZE).map(item => this.#row(item)))
-
-    this.#find('.pager').hidden = matches <= PAGE_SIZE
-    setText(this.#find('.range'), this.#range)
-    const isEnd = { first: this.#start === 0, last: this.#start + PAGE_SIZE >= matches }
-    for (const button of this.#section.querySelectorAll('.pager button')) {
-      const disabled = button.dataset.go === 'first' || button.dataset.go === 'previous' ? isEnd.first : isEnd.last
-      // Not `disabled`, which would take the focus away from whoever has just pressed it.
-      button.setAttribute('aria-disabled', String(disabled))
-    }
+    const { matchCount, total } = this.#records
+    const filter = [...this.#words, ...this.#marks.chosen]
+    const isFiltered = filter.length > 0
+    setText(this.#find('.shown'), isFiltered ? `${number(matchCount)} of ${number(total)}` : number(total))
+    setText(this.#find('caption'), `${isFiltered ? `The ${many} that match the filter` : `All ${many}`}${this.#headers.words}`)
+    setText(this.#find('.none'), isFiltered ? `No ${one} matches the filter.` : `The import contains no ${many}.`)
+    this.#find('.none').hidden = matchCount > 0
+    for (const part of ['table', '.export', '.printed']) this.#find(part).hidden = matchCount === 0
+    const { start, end } = this.#shown
+    this.#find('tbody').replaceChildren(...this.#records.slice(start, end).map(item => tableRow(this.#kind, item)))
+    this.#pager.show(this.#page, Math.max(Math.ceil(matchCount / PAGE_SIZE), 1), this.#range)
+    setText(this.#find('.printed'), `${this.#range}${isFiltered ? `, filtered by: ${filter.join(', ')}` : ''}`)
   }
 
-  #row (item) {
-    const { id, name, details } = this.#kind
-    return element('tr', {},
-      element('th', { scope: 'row' },
-        name(item) ? element('bdi', {}, name(item)) : element('span', { className: 'nameless' }, 'no name'),
-        // In a text browser and for a screen reader, too, the two are to be apart.
-        ' ', element('bdi', { className: 'id' }, id(item))),
-      ...(details ? [element('td', {}, ...details(item).map(line => element('div', {}, element('bdi', {}, ...breakable(line)))))] : []),
-      element('td', {}, element('ul', { className: 'marks' },
-        ...this.#marksOf(item).map(mark => element('li', { className: `mark ${mark.replace(/\W/g, '')}` }, mark))))
-    )
+  get #shown () {
+    const { matchCount } = this.#records
+    if (this.#isPrinting && matchCount <= PRINTED_ROWS) return { start: 0, end: matchCount }
+    const start = (this.#page - 1) * PAGE_SIZE
+    return { start, end: Math.min(start + PAGE_SIZE, matchCount) }
   }
 
   get #range () {
-    const end = Math.min(this.#start + PAGE_SIZE, this.#matches.length)
-    return `${number(this.#start + 1)} to ${number(end)} of ${number(this.#matches.length)}`
-  }
-
-  #marksOf (item) {
-    return this.#kind.marks(item).filter(Boolean)
-  }
-
-  #searchTextOf (item) {
-    const { id, name, details } = this.#kind
-    return searchText([id(item), name(item), ...(details?.(item) ?? []), ...this.#marksOf(item)].join('\n'))
+    const { start, end } = this.#shown
+    return `${number(start + 1)} to ${number(end)} of ${number(this.#records.matchCount)}`
   }
 
   #find (selector) {
-    return this.#section.querySelector(selector)
+    return this.#panel.querySelector(selector)
   }
-}
-
-// Where there is little room an e-mail address is best broken before its @.
-function breakable (line) {
-  return line.split(/(?=@)/).flatMap((part, index) => index === 0 ? [part] : [element('wbr'), part])
-}
-
-/** A text as the filter compares it: small letters and capitals alike, and one form for letters that Unicode has two of. */
-export function searchText (text) {
-  return text.normalize('NFKC').toLowerCase()
 }

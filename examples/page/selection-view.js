@@ -1,14 +1,22 @@
+import { number } from './amounts.js'
 import { byId, element, setText } from './elements.js'
 import { kinds } from './kinds.js'
-import { PagedTable, searchText } from './paged-table.js'
-import { number } from './words.js'
+import { PagedTable } from './paged-table.js'
+import { searchText } from './records.js'
+import { Tabs } from './tabs.js'
 
 /** How long, in milliseconds, the filter waits for the next key. */
 const DEBOUNCE = 120
 
-/** Shows a selection: how many there are of each kind, and a table for each, all filtered by one box. */
+/** Shows a selection: a tab for each kind of records, with how many there are and a table of them, and a filter for all of them. */
 export class SelectionView {
-  #tables = kinds.map(kind => ({ kind, table: new PagedTable(kind, byId('tables')) }))
+  #tables = kinds.map(kind => {
+    byId('tabs').append(tab(kind))
+    return { kind, table: new PagedTable(kind, byId('tables'), () => this.#showCounts()) }
+  })
+
+  #tabs = new Tabs(byId('tabs'))
+  #words = []
   #timer
   #shown
 
@@ -17,6 +25,9 @@ export class SelectionView {
       clearTimeout(this.#timer)
       this.#timer = setTimeout(() => this.#filter(), DEBOUNCE)
     })
+    for (const [event, isPrinting] of [['beforeprint', true], ['afterprint', false]]) {
+      window.addEventListener(event, () => this.#tables.forEach(({ table }) => table.print(isPrinting)))
+    }
   }
 
   /** @param selection a reply of the server; the filter that is in the box stays in force */
@@ -24,35 +35,47 @@ export class SelectionView {
     if (selection === this.#shown) return
     this.#shown = selection
     for (const { kind, table } of this.#tables) table.setItems(selection[kind.key] ?? [])
-    byId('totals').replaceChildren(
-      ...kinds.map(({ key, title }) => element('li', {}, element('a', { href: `#${key}` }, ...figure(selection[key]?.length ?? 0, title)))),
-      element('li', {}, element('div', {}, ...figure(selection.message_count, 'Messages')))
-    )
+    setText(byId('message-count'), number(selection.message_count))
     this.#filter()
     byId('selection').hidden = false
   }
 
-  /** Takes everything of it out of the page. */
+  /** Removes everything of it from the page. */
   clear () {
     clearTimeout(this.#timer)
     this.#shown = undefined
+    this.#words = []
     byId('selection').hidden = true
     byId('filter').value = ''
-    byId('totals').replaceChildren()
-    setText(byId('matches'), '')
-    for (const { table } of this.#tables) table.setItems([])
+    setText(byId('message-count'), '')
+    for (const { table } of this.#tables) table.clear()
+    this.#tabs.chooseFirst()
+    this.#showCounts()
   }
 
   #filter () {
-    const words = searchText(byId('filter').value).split(/\s+/).filter(Boolean)
-    for (const { table } of this.#tables) table.filter(words)
-    const found = this.#tables.map(({ kind, table }) => `${number(table.matchCount)} ${table.matchCount === 1 ? kind.one : kind.many}`)
+    this.#words = searchText(byId('filter').value).split(/\s+/).filter(Boolean)
+    for (const { table } of this.#tables) table.filter(this.#words)
     // The box sticks to the top, so one may type while the first matches are far above.
-    if (byId('tables').getBoundingClientRect().top < 0) byId('tables').scrollIntoView()
-    setText(byId('matches'), words.length > 0 ? `Found: ${found.join(', ')}` : '')
+    if (byId('tables').getBoundingClientRect().top < 0) byId('tabs').scrollIntoView()
+    this.#showCounts()
+  }
+
+  #showCounts () {
+    for (const { kind, table } of this.#tables) {
+      const { matches, total } = table.counts
+      setText(byId(`${kind.key}-tab`).querySelector('strong'), number(matches))
+      setText(byId(`${kind.key}-tab`).querySelector('.of'), matches === total ? '' : ` of ${number(total)}`)
+    }
+    const found = this.#tables.map(({ kind, table: { counts: { matches } } }) => `${number(matches)} ${matches === 1 ? kind.one : kind.many}`)
+    setText(byId('matches'), this.#words.length > 0 ? `Found: ${found.join(', ')}` : '')
   }
 }
 
-function figure (value, label) {
-  return [element('strong', {}, number(value)), ' ', element('span', {}, label)]
+function tab ({ key, title }) {
+  const made = element('button', { type: 'button', id: `${key}-tab`, className: 'figure' },
+    element('span', {}, element('strong'), element('span', { className: 'of' })), ' ', element('span', { className: 'title' }, title))
+  made.setAttribute('role', 'tab')
+  made.setAttribute('aria-controls', key)
+  return made
 }

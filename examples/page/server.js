@@ -4,6 +4,9 @@ const ADDRESS = 'api/v1/getImportFileData'
 /** Replies that come from what stands before the server, or from its database: asking again helps. */
 const PASSING = new Set([429, 502, 503, 504])
 
+/** How many bytes of a reply come between two calls of `received`. */
+const REPORTED_BYTES = 250_000
+
 /** The longest that a server's `Retry-After` is taken at its word, in seconds. */
 const LONGEST_WAIT = 3600
 
@@ -22,6 +25,7 @@ export class Server {
    * Asks once.
    *
    * @param {AbortSignal} signal
+   * @param received called while a long reply comes in, with how many bytes have come
    * @returns what came, as an object whose `kind` is one of
    *   `waiting` (the import is being read: `reply`, and `serverTime` in milliseconds since 1970),
    *   `selection` (`reply`; the same object as before when it has not changed),
@@ -30,13 +34,13 @@ export class Server {
    *   `refused` (`status`, `errorType`: asking again is of no use);
    *   with `retryAfter`, in seconds, where the server says so, and with `error`, the server's own words
    */
-  async ask (signal) {
-    // Browsers make requests conditional by themselves, but they do it by their cache, and that is on the disk: some of them keep
-    // the headers that `Vary` names there, the token among them, and all of them what the import holds. So none of it is theirs.
+  async ask (signal, received) {
+    // Browsers make requests conditional by themselves, but by their cache, which is on the disk: all of them keep there what the
+    // import contains, and some also the headers that `Vary` names, the token among them. So the browser's cache is not used.
     const headers = this.#known ? { ...this.#headers, 'If-None-Match': this.#known.entityTag } : this.#headers
     const response = await orUndefined(fetch(ADDRESS, { headers, cache: 'no-store', signal }))
     if (response === undefined) return { kind: 'away' }
-    const text = await orUndefined(response.text())
+    const text = await orUndefined(textOf(response, received))
     if (text === undefined) return { kind: 'away', isBroken: true }
 
     const outcome = response.status === 304 && this.#known ? { ...this.#known, ...timesOf(response.headers) } : outcomeOf(response, text)
@@ -46,7 +50,23 @@ export class Server {
   }
 }
 
-// A TypeError is the browser's word for whatever goes wrong on the network.
+function textOf ({ body }, received) {
+  let bytes = 0
+  let reported = 0
+  const counter = new TransformStream({
+    transform (chunk, controller) {
+      controller.enqueue(chunk)
+      bytes += chunk.length
+      if (bytes - reported < REPORTED_BYTES) return
+      reported = bytes
+      received(bytes)
+    }
+  })
+  // A 304 has no body.
+  return new Response(body?.pipeThrough(counter)).text()
+}
+
+// A TypeError is what a browser throws for whatever goes wrong on the network.
 function orUndefined (promise) {
   return promise.catch(error => {
     if (error instanceof TypeError) return undefined

@@ -8,11 +8,12 @@ const LONGEST_PAUSE = 30
  * @param server a `Server`
  * @param {AbortSignal} signal ends it
  * @param show called with each outcome (see `Server`), and with the seconds until the next call, or undefined when there is none
+ * @param received called while a long reply comes in, with how many bytes have come
  */
-export async function watch (server, signal, show) {
+export async function watch (server, signal, show, received) {
   let failures = 0
   while (!signal.aborted) {
-    const outcome = await server.ask(signal)
+    const outcome = await server.ask(signal, bytes => { if (!signal.aborted) received(bytes) })
     if (signal.aborted) return
     failures = outcome.kind === 'away' || outcome.kind === 'busy' ? failures + 1 : 0
     const seconds = pauseAfter(outcome, failures)

@@ -1,7 +1,7 @@
 /** What the words for an import's step mean. */
 const STEPS = {
-  importer_downloading_file: 'The file is being fetched',
-  importer_file_loaded: 'The file is there and is being read',
+  importer_downloading_file: 'The file is being downloaded',
+  importer_file_loaded: 'The file has been uploaded and is being read',
   importer_preparing_started: 'The file is being opened',
   importer_preparing_users: 'The users are being read',
   importer_preparing_channels: 'The channels are being read',
@@ -17,65 +17,71 @@ const REFUSALS = {
   },
   'error-importer-not-defined': {
     headline: 'The server does not know this kind of import',
-    advice: 'Whoever runs the server has to add the importer that is named below to those it knows.'
+    advice: 'The administrator of the server has to add the importer named below to the option “importers”.'
   },
   'error-import-operation-invalid': {
-    headline: 'This import is void and will never be ready',
-    advice: 'Another import, or a restart of Rocket.Chat, has taken its place. Start the import again, then ask again.'
+    headline: 'This import is no longer valid',
+    advice: 'It will never be ready: another import, or a restart of Rocket.Chat, has replaced it. Start the import again, then ask again.'
   },
   'error-import-file-format-invalid': {
     headline: 'The file could not be read',
-    advice: 'Check that it is of the kind that was chosen and has not been unpacked or changed, start the import again with it, then ask again.'
+    advice: 'Check that it is the kind of file that was selected, and that it has not been unpacked or changed. Start the import again with it, then ask again.'
   },
   401: {
-    headline: 'The server does not let this user in',
-    advice: 'Check the user id and the token, and paste both again. The token may have been taken back, or the user deactivated: then make a new token, or ask an administrator.'
+    headline: 'The user id or the token is wrong',
+    advice: 'Check both, and paste them again. If they are right, the token may have been revoked or the user deactivated: create a new token, or ask an administrator.'
   },
   403: {
-    headline: 'This user may not look at imports',
-    advice: 'It takes the permission “run-import”, which at first only administrators have. Ask one to grant it, or look as another user.'
+    headline: 'This user is not allowed to see imports',
+    advice: 'The permission “run-import” is required, which by default only administrators have. Ask one to grant it, or use the credentials of another user.'
   },
   404: {
     headline: 'There is no import data at this address',
-    advice: 'This server does not answer api/v1/getImportFileData. Whoever runs it has to put the page and that address on the same server.'
+    advice: 'This server does not reply at api/v1/getImportFileData. Its administrator has to serve the page and that path from the same server.'
   }
 }
 
 const REFUSED = {
-  headline: 'The server refuses',
-  advice: 'Its own words are below. Ask again, or show them to whoever runs the server.'
+  headline: 'The server refused the request',
+  advice: 'Its message is below. Ask again, or show the message to the administrator of the server.'
 }
 
 const FAULT = {
-  headline: 'Something is wrong in the server',
-  advice: 'Its log says what. Tell whoever runs it, or ask again later.'
+  headline: 'Something went wrong in the server',
+  advice: 'Its log says what. Tell its administrator, or ask again later.'
 }
 
 const NOT_UNDERSTOOD = {
-  headline: 'The server’s reply makes no sense',
-  advice: 'It is not the reply of getImportFileData. Whoever runs the server has to see what answers at api/v1/getImportFileData.'
+  headline: 'The server’s reply cannot be understood',
+  advice: 'It is not a reply of getImportFileData. The administrator of the server has to check what replies at api/v1/getImportFileData.'
 }
 
 const BUSY = {
   429: {
-    headline: 'Too many calls',
-    advice: 'The server limits how often one may ask. The page waits as long as it wants, then goes on.'
+    headline: 'Too many requests',
+    advice: 'The server limits how often it may be asked. This page waits for as long as the server says, then continues.'
   },
   503: {
     headline: 'The import data cannot be read at the moment',
-    advice: 'The server is there, but what it reads from is not. The page goes on trying.'
+    advice: 'The server is running, but its database does not respond. This page keeps trying.'
   }
 }
 
 const AWAY = {
   headline: 'The server cannot be reached',
-  advice: 'It is away, or the network is. The page goes on trying.'
+  advice: 'The server or the network is down. This page keeps trying.'
 }
 
 const BROKEN = {
-  headline: 'The reply broke off',
-  advice: 'The server, or the network, ended it in the middle: another import may have taken the place of this one. The page goes on trying.'
+  headline: 'The reply was cut off',
+  advice: 'The server or the network ended it before it was complete. Another import may have replaced this one. This page keeps trying.'
 }
+
+/** Said while nothing is known yet. */
+export const ASKING = { headline: 'Asking the server', advice: '' }
+
+/** Said while a long reply comes in. */
+export const RECEIVING = { headline: 'Loading the import', advice: 'The import has been read. What it contains is being sent to this page.' }
 
 /**
  * What an outcome of asking means, for somebody who does not know the API.
@@ -93,42 +99,34 @@ export function wordsFor (outcome) {
   }
 }
 
-function waitingWords ({ step, stalled }) {
-  const headline = STEPS[step] ?? 'The import is being read'
-  if (!stalled) return { headline, advice: 'The page shows by itself what the import holds, as soon as that is known.' }
-  return {
-    headline: 'Stalled: nothing has changed for a long time',
-    advice: `The last word was: “${headline}”. The import may never end: look into the log of the server that reads the file, or start the import again. This page goes on watching.`
-  }
+/** What is said after the page was told to stop. @param reply the last reply, if it said that the import is being read */
+export function stoppedWords (reply) {
+  if (!reply?.stalled) return { headline: 'Stopped', advice: 'This page no longer asks the server.' }
+  return { headline: 'Stopped. The import has stalled', advice: `${stallWords(reply)} This page no longer asks the server.` }
+}
+
+function waitingWords (reply) {
+  if (reply.stalled) return { headline: 'Stalled: nothing has changed for a long time', advice: `${stallWords(reply)} This page keeps asking.` }
+  return { headline: stepWords(reply), advice: 'This page will show what the import contains as soon as it is ready.' }
+}
+
+function stepWords ({ step }) {
+  return STEPS[step] ?? 'The import is being read'
+}
+
+function stallWords (reply) {
+  return `The last known step is: “${stepWords(reply)}”. The import may never finish: check the log of the server that reads the file, or start the import again.`
 }
 
 function selectionWords ({ name, users, channels, contacts, message_count: messages }) {
   const importer = name === undefined ? 'the importer' : `the importer “${name}”`
   return users.length + channels.length + (contacts?.length ?? 0) + messages > 0
-    ? { headline: 'The import has been read', advice: `This is what ${importer} has found, for Rocket.Chat to take in.` }
-    : { headline: 'The import is empty', advice: 'Nothing has been read so far: the file holds nothing, or the import has only just begun. Ask again in a while.' }
+    ? { headline: 'The import has been read', advice: `This is what ${importer} found in the file.` }
+    : { headline: 'The import is empty', advice: 'Nothing has been read so far: the file is empty, or the import has just started. Ask again in a while.' }
 }
 
 function refusalWords ({ status, errorType }) {
   if (status < 400) return NOT_UNDERSTOOD
   if (status >= 500) return FAULT
   return REFUSALS[errorType] ?? REFUSALS[status] ?? REFUSED
-}
-
-/** A number as one reads it: `12,034`. */
-export function number (value) {
-  return value.toLocaleString('en')
-}
-
-/** A number of things: `1 user`, `12,034 users`. */
-export function quantity (value, one, many) {
-  return `${number(value)} ${value === 1 ? one : many}`
-}
-
-/** A time span as one says it: `40 seconds`, `3 hours`. */
-export function span (seconds) {
-  if (seconds < 120) return quantity(Math.round(seconds), 'second', 'seconds')
-  if (seconds < 7200) return quantity(Math.round(seconds / 60), 'minute', 'minutes')
-  if (seconds < 172_800) return quantity(Math.round(seconds / 3600), 'hour', 'hours')
-  return quantity(Math.round(seconds / 86_400), 'day', 'days')
 }
