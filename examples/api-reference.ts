@@ -6,31 +6,33 @@ import fp from 'fastify-plugin'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
 
-const description = `What Rocket.Chat calls "Get the progress of an upload": how far the newest import is, and, once it has been
-read, everything that can be selected from it.
+const description = `Rocket.Chat's "Get the progress of an upload": the progress of the newest import and, once the import has been
+prepared, everything that can be selected from it.
 
-Ask again and again while the reply says \`waiting\`: after as many seconds as \`Retry-After\` says, and with the \`ETag\` of the last
-reply in \`If-None-Match\`, so that a reply that has not changed is not sent again.`
+While a reply has \`waiting: true\`, call again after the number of seconds in \`Retry-After\`. Send the \`ETag\` of the last reply
+in \`If-None-Match\`: a reply that has not changed is then not sent again.
+
+[The page](/) shows the replies in the browser.`
 
 const securitySchemes = {
-  userId: { type: 'apiKey', in: 'header', name: 'X-User-Id', description: 'The id of the user who calls' },
+  userId: { type: 'apiKey', in: 'header', name: 'X-User-Id', description: 'The user\'s id' },
   authToken: {
     type: 'apiKey', in: 'header', name: 'X-Auth-Token', description: 'A login token or personal access token of that user'
   }
 } as const
 
 const always = {
-  'Cache-Control': { type: 'string', description: 'For this caller alone, and to be asked for before each use', examples: ['private, no-cache'] },
-  Vary: { type: 'string', description: 'Names the two headers that say who calls', examples: ['X-User-Id, X-Auth-Token'] }
+  'Cache-Control': { type: 'string', description: 'For this caller only, and to be revalidated before each use', examples: ['private, no-cache'] },
+  Vary: { type: 'string', description: 'The two headers that identify the caller', examples: ['X-User-Id, X-Auth-Token'] }
 }
 
 const entityTag = {
   type: 'string',
-  description: 'To be sent as `If-None-Match`; left out where the reply may change while the operation does not',
+  description: 'Send it in `If-None-Match`. Left out where the reply can change although the operation does not',
   examples: ['W/"Qx6vYhPq3mZ0c7TnB2kEdA"']
 }
 
-const retryAfter = { type: 'integer', minimum: 1, description: 'Seconds after which asking again is worth it', examples: [5] }
+const retryAfter = { type: 'integer', minimum: 1, description: 'Seconds to wait before the next call', examples: [5] }
 
 const pollable = {
   ETag: entityTag,
@@ -38,7 +40,7 @@ const pollable = {
   ...always
 }
 
-/** The headers of the replies by status; of any other they are those that are always there. */
+/** The headers of the replies by status; a status that is not listed has the headers in `always`. */
 const headersByStatus: Record<string, object> = {
   200: pollable,
   304: pollable,
@@ -48,7 +50,7 @@ const headersByStatus: Record<string, object> = {
 
 /**
  * A Fastify plugin: the API reference, for people at `/docs` and for programs (OpenAPI 3.1) at `/docs/json` and `/docs/yaml`.
- * To be registered before the routes that it is to show; it sees those of the whole server.
+ * Register it before the routes: it shows those of the whole server that are registered after it.
  */
 export const apiReference: FastifyPluginAsync = fp(async app => {
   await app.register(fastifySwagger, {
@@ -60,10 +62,14 @@ export const apiReference: FastifyPluginAsync = fp(async app => {
         description,
         license: { name: 'MIT', identifier: 'MIT' }
       },
-      tags: [{ name: 'Import' }],
+      servers: [{ url: '/', description: 'This server' }],
+      tags: [{ name: 'import', description: 'The import of data from other systems into Rocket.Chat' }],
       components: { securitySchemes }
     },
-    transform: ({ schema, url }) => ({ url, schema: url.endsWith('/getImportFileData') ? withHttpDetails(schema) : schema })
+    transform: ({ schema, url, route }) => {
+      const isDocumented = url.endsWith('/getImportFileData') && [route.method].flat().includes('GET')
+      return { url, schema: isDocumented ? withHttpDetails(schema) : schema }
+    }
   })
   await app.register(fastifySwaggerUi, {
     routePrefix: '/docs',
@@ -72,7 +78,7 @@ export const apiReference: FastifyPluginAsync = fp(async app => {
   })
 }, { name: 'api-reference' })
 
-/** A reply's schema: what of it is looked at here. */
+/** A reply's schema: the members that are read here. */
 interface ReplySchema {
   description?: string
   examples?: unknown[]
@@ -80,14 +86,15 @@ interface ReplySchema {
 }
 
 /**
- * A route's schema with what only the reference needs: the two headers as security schemes, which takes them out of the
- * parameters, the headers of the replies, and an example of each kind of reply.
+ * A route's schema with what only the reference needs: a tag and an operation id unless the route has its own, the two headers as
+ * security schemes instead of parameters, the headers of the replies, and an example of each kind of reply.
  */
 function withHttpDetails (schema: FastifySchema): FastifySchema {
   const replies: Array<[status: string, reply: ReplySchema]> = Object.entries(Object(schema.response))
   return {
+    tags: ['import'],
+    operationId: 'getImportFileData',
     ...schema,
-    tags: ['Import'],
     security: [{ userId: [], authToken: [] }],
     response: Object.fromEntries(replies.map(([status, reply]) => [status, {
       ...reply,
@@ -97,7 +104,7 @@ function withHttpDetails (schema: FastifySchema): FastifySchema {
   }
 }
 
-// Those of a union are with its members, where Swagger UI does not look.
+// The examples of a union are in its members, where Swagger UI does not look for them.
 function examplesOf (members: ReplySchema[]) {
   const examples = members.flatMap(({ description, examples = [] }) =>
     examples.map(value => ({ summary: description?.split(':')[0], value })))

@@ -4,18 +4,18 @@ import { MongoClient } from 'mongodb'
 import { type RocketChatOptions, rocketChatDatabase } from '../lib/rocketchat/index.js'
 import { StartupError } from './startup-error.js'
 
-/** How long a call waits for a database that is away before it is answered 503: milliseconds. */
+/** How long a call waits for a database that cannot be reached before it is answered 503: milliseconds. */
 const AWAY_AFTER = 2000
 
-/** How long until the next attempt at a first connection: milliseconds. */
+/** How long it takes until the next attempt to connect for the first time: milliseconds. */
 const NEXT_ATTEMPT = 1000
 
 /**
- * Rocket.Chat's database as what the plugin wants injected. The server starts whether or not the database is there: until it is,
- * calls are answered 503. The connection ends with the server.
+ * The plugin's options for Rocket.Chat's database. The server starts even if the database cannot be reached: calls are answered
+ * 503 until it can. The log says when the database has answered. The connection is closed with the server.
  *
- * @param url names the database, too: `mongodb://localhost:27017/rocketchat`
- * @throws StartupError when the URL is none, or names no database
+ * @param url includes the name of the database: `mongodb://localhost:27017/rocketchat`
+ * @throws StartupError when the URL is not valid, or names no database
  */
 export function readDatabase (app: FastifyInstance, url: string): RocketChatOptions {
   const client = createClient(url)
@@ -34,24 +34,25 @@ function createClient (url: string): MongoClient {
   try {
     client = new MongoClient(url, { serverSelectionTimeoutMS: AWAY_AFTER, appName: 'fastify-import-file-data' })
   } catch (failure) {
-    // The URL itself is not repeated: there may be a password in it.
-    throw new StartupError(`MONGODB_URL cannot be read (${String(failure)}): set it to mongodb://host:port/database.`)
+    // The URL itself is not repeated: it may contain a password.
+    throw new StartupError(`MONGODB_URL is not valid (${String(failure)}): set it to mongodb://host:port/database.`)
   }
   const [, path = ''] = url.split(/^[^/]*\/\/[^/?]*/)
   if (!/^\/[^/?]/.test(path)) throw new StartupError('MONGODB_URL names no database: set it to mongodb://host:port/database.')
   return client
 }
 
-// A client whose first connection failed never tries again by itself; once connected, it comes back alone.
+// A client whose first connection failed does not try again by itself. Once connected, it reconnects by itself.
 async function keepConnecting (client: MongoClient, app: FastifyInstance, signal: AbortSignal): Promise<void> {
+  app.log.info('Connecting to the database')
   while (!signal.aborted) {
     try {
       await client.connect()
-      app.log.info('Connected to the database')
+      app.log.info('Connected to the database: serving the import in it')
       return
     } catch (failure) {
       if (signal.aborted) return
-      app.log.warn({ err: failure }, 'The database is not to be had: calls are answered 503 until it is')
+      app.log.warn({ err: failure }, 'The database cannot be reached: calls are answered 503 until it can')
       await wait(NEXT_ATTEMPT, undefined, { signal }).catch(() => {})
     }
   }

@@ -1,43 +1,33 @@
-import { existsSync, realpathSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import rateLimit from '@fastify/rate-limit'
-import closeWithGrace from 'close-with-grace'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify'
 import pretty from 'pino-pretty'
 import { type Prepare, importFileData } from '../lib/index.js'
 import { type RocketChatDocuments, type RocketChatOptions, rocketChatDump } from '../lib/rocketchat/index.js'
 import { apiReference } from './api-reference.js'
 import { answerClientError, answerError, answerNotFound } from './error-replies.js'
+import { type Launched, type Output, isScript, launch } from './launch.js'
 import { loadDump } from './load-dump.js'
 import { page } from './page.js'
 import { prepareByRocketChat } from './prepare-by-rocketchat.js'
 import { readDatabase } from './read-database.js'
-import { SAMPLE_IMPORT, type Settings, readSettings } from './settings.js'
-import { StartupError, listenFailure } from './startup-error.js'
+import { SAMPLE_CREDENTIALS, SAMPLE_IMPORT, type Settings } from './settings.js'
+import { StartupError } from './startup-error.js'
 
-/** Where the log goes, and what else there is to say: to a terminal for a person to read, else as JSON. */
-export type Output = NodeJS.WritableStream & { isTTY?: boolean }
-
-/** What serves documents that are held in memory: as they are, or an import that moves on. */
+/** Makes the plugin's options from documents in memory: as they are, or an import that makes progress. */
 export type Serve = (documents: RocketChatDocuments) => RocketChatOptions
 
 /**
- * A server with Rocket.Chat's `GET /api/v1/getImportFileData`, over the database at `settings.mongodbUrl`, or else over the
- * documents in `settings.dataDir`; with a page to look at (`/`) and a reference of the API (`/docs`). It does not listen yet.
+ * A server with Rocket.Chat's `GET /api/v1/getImportFileData`, over the database at `settings.mongodbUrl` or, without one, over the
+ * documents in `settings.dataDir`; with a page (`/`) and a reference of the API (`/docs`). It does not listen yet.
  *
- * @throws StartupError when there is no import to be read, or a URL is none
+ * @param serve given for a demo, which always serves documents
+ * @throws StartupError when the import cannot be read, or a URL is not valid
  */
-export async function buildServer (
-  settings: Settings,
-  output: Output = process.stdout,
-  serve: Serve = rocketChatDump
-): Promise<FastifyInstance> {
-  const { dataDir, mongodbUrl, rocketchatUrl, rateLimit: max, trustProxy } = settings
-  const documents = mongodbUrl === undefined ? await loadDump(dataDir) : undefined
-  const prepare = rocketchatUrl === undefined ? {} : { prepare: readBy(rocketchatUrl) }
+export async function buildServer (settings: Settings, output: Output = process.stdout, serve?: Serve): Promise<FastifyInstance> {
+  const importApi = await createImportApi(settings, serve)
   const app: FastifyInstance = Fastify({
     logger: loggerOptions(settings, output),
-    trustProxy,
+    trustProxy: settings.trustProxy,
     frameworkErrors: answerError,
     clientErrorHandler: answerClientError
   })
@@ -45,26 +35,76 @@ export async function buildServer (
   app.setNotFoundHandler(answerNotFound)
   await app.register(apiReference)
   await app.register(page)
-  await app.register(async api => {
-    if (max > 0) await api.register(rateLimit, { max, timeWindow: '1 minute' })
-    const source = documents ? serve(documents) : readDatabase(api, mongodbUrl!)
-    await api.register(importFileData, { prefix: '/api/v1', ...source, ...prepare })
-  })
+  if (servesSample(settings, serve)) addSampleCredentials(app)
+  await app.register(importApi)
   return app
+}
+
+/**
+ * A Fastify plugin: `GET /api/v1/getImportFileData` with its rate limit, as the settings say. It logs which settings are ignored or
+ * unsafe.
+ *
+ * @throws StartupError when the import cannot be read, or a URL is not valid
+ */
+export async function createImportApi (settings: Settings, serve?: Serve): Promise<FastifyPluginAsync> {
+  const { rateLimit: max, rocketchatUrl } = settings
+  const openSource = await createSource(settings, serve)
+  const prepare = rocketchatUrl === undefined || serve ? {} : { prepare: readBy(rocketchatUrl) }
+  return async app => {
+    for (const warning of warningsAbout(settings, serve)) app.log.warn(warning)
+    if (max > 0) await app.register(rateLimit, { max, timeWindow: '1 minute' })
+    await app.register(importFileData, { prefix: '/api/v1', ...openSource(app), ...prepare })
+  }
+}
+
+// Documents are loaded before there is a server: Fastify gives a plugin ten seconds, and a large folder may take longer.
+async function createSource (settings: Settings, serve: Serve = rocketChatDump): Promise<(app: FastifyInstance) => RocketChatOptions> {
+  const { dataDir, mongodbUrl } = settings
+  if (mongodbUrl !== undefined && serve === rocketChatDump) return app => readDatabase(app, mongodbUrl)
+  const source = serve(await loadDump(dataDir))
+  return () => source
 }
 
 function readBy (rocketchatUrl: string): Prepare {
   try {
     return prepareByRocketChat(rocketchatUrl)
   } catch {
-    throw new StartupError(`ROCKETCHAT_URL is ${JSON.stringify(rocketchatUrl)}: set it to where Rocket.Chat replies, such as http://localhost:3001.`)
+    throw new StartupError(`ROCKETCHAT_URL is ${JSON.stringify(rocketchatUrl)}: set it to the URL of Rocket.Chat itself, such as http://localhost:3001.`)
   }
 }
 
-function loggerOptions ({ logLevel }: Settings, output: Output) {
+function warningsAbout ({ dataDir, mongodbUrl, rocketchatUrl, trustProxy }: Settings, serve?: Serve): string[] {
+  const warnings: string[] = []
+  if (trustProxy === true) {
+    warnings.push('TRUST_PROXY is true: callers can forge their address and bypass the rate limit, unless all of them come through ' +
+      'a proxy that overwrites X-Forwarded-For. Set it to the addresses of your proxies instead')
+  }
+  if (serve === undefined) {
+    if (mongodbUrl !== undefined && dataDir !== SAMPLE_IMPORT) warnings.push('DATA_DIR is ignored, because MONGODB_URL is set')
+  } else {
+    if (mongodbUrl !== undefined) warnings.push('MONGODB_URL is ignored, because the demo serves a folder')
+    if (rocketchatUrl !== undefined) warnings.push('ROCKETCHAT_URL is ignored, because the demo has no file to read')
+  }
+  return warnings
+}
+
+function servesSample ({ dataDir, mongodbUrl }: Settings, serve?: Serve): boolean {
+  return dataDir === SAMPLE_IMPORT && (mongodbUrl === undefined || serve !== undefined)
+}
+
+/** The page fills in its form with these. They are of the sample import alone, and public. */
+function addSampleCredentials (app: FastifyInstance): void {
+  app.get('/sample-credentials.json', { schema: { hide: true } }, async (_request, reply) => {
+    reply.headers({ 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' })
+    return SAMPLE_CREDENTIALS
+  })
+}
+
+/** Fastify's logger as the settings say: readable text for a terminal, JSON otherwise. */
+export function loggerOptions ({ logLevel }: Settings, output: Output) {
   return {
     level: logLevel,
-    // Fastify logs no headers. This is for the day that somebody adds them.
+    // Fastify does not log headers. This is in case somebody adds them.
     redact: ['headers["x-auth-token"]', '*.headers["x-auth-token"]'],
     stream: output.isTTY ? prettyLog(output) : output
   }
@@ -81,80 +121,46 @@ function prettyLog (output: Output) {
 }
 
 /**
- * Starts the server as the environment says, says how to call it, and closes it when the process is told to end.
+ * Starts the server with the settings of the environment, says how to call it, and closes it when the process is told to end.
  *
- * @param errors told in one line what is to be put right, when the server cannot start: the exit code is 1 then
- * @returns the server, or undefined when it cannot start
+ * @param errors gets one line that says what to fix when the server cannot start: the exit code is 1 then
+ * @param args the arguments of the command: `--help` prints the usage instead
+ * @returns undefined after the usage, and when the server cannot start
  */
 export async function start (
   env: NodeJS.ProcessEnv,
   output: Output = process.stdout,
   errors: Output = process.stderr,
-  serve: Serve = rocketChatDump
+  serve?: Serve,
+  args: readonly string[] = []
 ): Promise<FastifyInstance | undefined> {
-  try {
-    const settings = readSettings(env)
-    const app = await buildServer(settings, output, serve)
-    const url = await listen(app, settings)
-    announce(app, url, settings, output)
-    return app
-  } catch (failure) {
-    if (!(failure instanceof StartupError)) throw failure
-    errors.write(`${failure.message}\n`)
-    process.exitCode = 1
-    return undefined
-  }
+  const launched = await launch(settings => buildServer(settings, output, serve), { env, args, output, errors })
+  if (launched) announce(launched, output, serve)
+  return launched?.app
 }
 
-/**
- * Signals of a fault in the process itself, which are for the system to act on: a handler would only come back to the fault, for
- * ever. Node.js 20 has such a fault when it ends after its terminal.
- */
-const FAULTS = ['SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV'] as const
-
-async function listen (app: FastifyInstance, settings: Settings): Promise<string> {
-  // However long it takes: the plugin drops who stops reading, so closing ends. A second signal ends it at once.
-  const grace = closeWithGrace({ delay: false, skip: [...FAULTS] }, closer(app))
-  app.addHook('onClose', async () => grace.uninstall())
-  try {
-    return await app.listen({ host: settings.host, port: settings.port })
-  } catch (failure) {
-    await app.close()
-    throw listenFailure(failure, settings)
-  }
-}
-
-/** What is done at the end: a reply that is under way goes out whole. */
-export function closer (app: FastifyInstance) {
-  return async ({ signal, err }: { signal?: string, err?: Error }): Promise<void> => {
-    if (err) app.log.fatal({ err }, 'Closing, for an error that nobody caught')
-    else app.log.info(`Closing, for ${signal}`)
-    await app.close()
-  }
-}
-
-function announce (app: FastifyInstance, url: string, { dataDir, mongodbUrl }: Settings, output: Output): void {
-  const isSample = dataDir === SAMPLE_IMPORT && mongodbUrl === undefined
-  const served = mongodbUrl === undefined ? `the import in ${dataDir}` : 'the import in the database'
-  const userId = isSample ? 'd26x6zSkaPSe5gCyy' : '<user id>'
-  const authToken = isSample ? 'Zu-Z6eKzIIz7MCCRGeHi29bYkXZCJ4SxFC0JAasqm92' : '<token>'
+function announce ({ app, url, settings }: Launched, output: Output, serve?: Serve): void {
+  const isSample = servesSample(settings, serve)
+  const isDatabase = settings.mongodbUrl !== undefined && serve === undefined
+  // The database may not be reachable yet: the log says so once it has answered.
+  const state = isDatabase ? `Listening on ${url}` : `Serving the import in ${settings.dataDir}`
+  const { userId, authToken } = isSample ? SAMPLE_CREDENTIALS : { userId: '<user id>', authToken: '<token>' }
   const command = [
     `curl -H 'X-User-Id: ${userId}'`,
     `-H 'X-Auth-Token: ${authToken}'`,
     `'${url}/api/v1/getImportFileData'`
   ]
   if (output.isTTY) {
-    output.write(`\nServing ${served}\nTry it, in another terminal:\n\n  ${command.join(' \\\n    ')}\n\n` +
-      `or look at it: ${url}/\nThe API reference: ${url}/docs\nCtrl-C ends it.\n\n`)
+    output.write(`\n${state}\nTry it in another terminal:\n\n  ${command.join(' \\\n    ')}\n\n` +
+      `The page: ${url}/\nThe API reference: ${url}/docs\nCtrl-C stops the server.\n\n`)
   } else {
-    app.log.info(`Serving ${served}. Try it: ${command.join(' ')}`)
+    app.log.info(`${state}. Try it: ${command.join(' ')}`)
   }
 }
 
-/** Starts the server when this file is what Node.js was told to run, and not when another one imports it. */
-export async function startIfRun (script: string | undefined, env: NodeJS.ProcessEnv): Promise<void> {
-  if (script === undefined || !existsSync(script)) return
-  if (realpathSync(script) === fileURLToPath(import.meta.url)) await start(env)
+/** Starts the server when this file is the script that Node.js was told to run, and not when another file imports it. */
+export async function startIfRun (script: string | undefined, env: NodeJS.ProcessEnv, args: readonly string[] = []): Promise<void> {
+  if (isScript(script, import.meta.url)) await start(env, undefined, undefined, undefined, args)
 }
 
-await startIfRun(process.argv[1], process.env)
+await startIfRun(process.argv[1], process.env, process.argv.slice(2))

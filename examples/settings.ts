@@ -1,46 +1,82 @@
+import { isIP } from 'node:net'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import proxyAddr from '@fastify/proxy-addr'
 import { StartupError } from './startup-error.js'
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 
-/** The folder with the import that is served when nobody names another. */
+/** The folder with the import that is served by default. */
 export const SAMPLE_IMPORT = fileURLToPath(new URL('sample-import', import.meta.url))
+
+/** The user of the sample import who may run imports, and that user's token. */
+export const SAMPLE_CREDENTIALS = { userId: 'd26x6zSkaPSe5gCyy', authToken: 'Zu-Z6eKzIIz7MCCRGeHi29bYkXZCJ4SxFC0JAasqm92' }
 
 /** How the server is to run. */
 export interface Settings {
   host: string
-  /** 0: any that is free. */
+  /** 0: any free port. */
   port: number
-  /** The folder with the import, as `loadDump` reads it; not looked at when there is a `mongodbUrl`. */
+  /** The folder with the import, as `loadDump` reads it; ignored when there is a `mongodbUrl`. */
   dataDir: string
   /** Rocket.Chat's MongoDB, with the name of the database. */
   mongodbUrl: string | undefined
-  /** Rocket.Chat itself, which is to read uploaded files. */
+  /** Rocket.Chat itself, which reads uploaded files. */
   rocketchatUrl: string | undefined
-  /** Calls a minute that one address may make; 0: as many as it likes. */
+  /** Calls per minute and address; 0: no limit. */
   rateLimit: number
-  /** Whether the address of a caller is what a reverse proxy says it is (`X-Forwarded-For`). */
-  trustProxy: boolean
+  /**
+   * The reverse proxies whose `X-Forwarded-For` is believed, as Fastify's option of this name takes them: addresses separated by
+   * commas, true for every connection, false for none.
+   */
+  trustProxy: boolean | string
   logLevel: string
 }
 
+/** Each environment variable: its default, and what it sets. */
+const VARIABLES = {
+  HOST: ['127.0.0.1', 'address to listen on; 0.0.0.0 accepts connections from other machines'],
+  PORT: ['3000', 'port to listen on; 0 for any free port'],
+  MONGODB_URL: ['', 'Rocket.Chat\'s MongoDB, such as mongodb://localhost:27017/rocketchat'],
+  DATA_DIR: ['', 'without MONGODB_URL: folder with the import, as mongoexport writes it'],
+  ROCKETCHAT_URL: ['', 'Rocket.Chat itself, which reads uploaded files, such as http://localhost:3001'],
+  RATE_LIMIT: ['120', 'calls per minute and address; 0 for no limit'],
+  TRUST_PROXY: ['false', 'addresses of the reverse proxies whose X-Forwarded-For is believed, such as loopback'],
+  LOG_LEVEL: ['info', `one of ${LOG_LEVELS.join(', ')}`]
+} as const
+
+/** What `--help` prints: the environment variables with their defaults. */
+export function usage (): string {
+  const lines = Object.entries(VARIABLES).map(([name, [initial, meaning]]) => {
+    const shown = initial || (name === 'DATA_DIR' ? 'examples/sample-import' : 'not set')
+    return `  ${name.padEnd(16)}${meaning} (default: ${shown})\n`
+  })
+  return `Serves Rocket.Chat's GET /api/v1/getImportFileData.
+
+Usage: npm start                 start the server
+       npm start -- --help       print this text; -h for short
+
+Settings are environment variables, such as PORT=8080 npm start:
+
+${lines.join('')}`
+}
+
 /**
- * The settings that environment variables say: HOST, PORT, DATA_DIR, MONGODB_URL, ROCKETCHAT_URL, RATE_LIMIT, TRUST_PROXY and
- * LOG_LEVEL. One that is empty counts as one that is not set.
+ * The settings in the environment variables that `usage` lists. A variable that is empty counts as not set.
  *
- * @throws StartupError, which names the first variable that has a value it cannot have
+ * @throws StartupError, which names the first variable with a wrong value
  */
 export function readSettings (env: NodeJS.ProcessEnv): Settings {
+  const read = (name: keyof typeof VARIABLES): string => env[name] || VARIABLES[name][0]
   return {
-    host: env.HOST || '127.0.0.1',
-    port: readInteger('PORT', env.PORT || '3000', 65_535),
-    dataDir: resolve(env.DATA_DIR || SAMPLE_IMPORT),
-    mongodbUrl: env.MONGODB_URL || undefined,
-    rocketchatUrl: env.ROCKETCHAT_URL || undefined,
-    rateLimit: readInteger('RATE_LIMIT', env.RATE_LIMIT || '120', 1_000_000, ' (calls a minute and address; 0 for no limit)'),
-    trustProxy: readTrustProxy(env.TRUST_PROXY || 'false'),
-    logLevel: readLogLevel(env.LOG_LEVEL || 'info')
+    host: read('HOST'),
+    port: readInteger('PORT', read('PORT'), 65_535),
+    dataDir: resolve(read('DATA_DIR') || SAMPLE_IMPORT),
+    mongodbUrl: read('MONGODB_URL') || undefined,
+    rocketchatUrl: read('ROCKETCHAT_URL') || undefined,
+    rateLimit: readInteger('RATE_LIMIT', read('RATE_LIMIT'), 1_000_000, ' (calls per minute and address; 0 for no limit)'),
+    trustProxy: readTrustProxy(read('TRUST_PROXY')),
+    logLevel: readLogLevel(read('LOG_LEVEL'))
   }
 }
 
@@ -49,9 +85,28 @@ function readInteger (name: string, value: string, highest: number, meaning = ''
   throw new StartupError(`${name} is ${JSON.stringify(value)}: set it to a whole number from 0 to ${highest}${meaning}.`)
 }
 
-function readTrustProxy (value: string): boolean {
+function readTrustProxy (value: string): boolean | string {
   if (value === 'true' || value === 'false') return value === 'true'
-  throw new StartupError(`TRUST_PROXY is ${JSON.stringify(value)}: set it to true behind a reverse proxy, and else to false.`)
+  const addresses = value.split(',').map(address => address.trim())
+  if (addresses.every(isTrustable)) return addresses.join(',')
+  // Fastify trusts nobody when it is given a number: silently, and all callers would share one rate limit.
+  const reason = /^\d+$/.test(value)
+    ? 'a number of hops is not supported, because a caller who connects without the proxy could forge an address. Set it'
+    : 'set it'
+  throw new StartupError(`TRUST_PROXY is ${JSON.stringify(value)}: ${reason} to the addresses of your reverse proxies, ` +
+    'separated by commas: IP addresses, CIDR ranges, or the names loopback, linklocal and uniquelocal.')
+}
+
+function isTrustable (address: string): boolean {
+  const isName = ['loopback', 'linklocal', 'uniquelocal'].includes(address)
+  // proxy-addr takes 10.1 for 10.0.0.1, which is more likely a mistake.
+  if (!isName && isIP(address.replace(/\/.*/, '')) === 0) return false
+  try {
+    proxyAddr.compile(address)
+    return true
+  } catch {
+    return false
+  }
 }
 
 function readLogLevel (value: string): string {

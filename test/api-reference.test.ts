@@ -1,9 +1,14 @@
+import { execFile } from 'node:child_process'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
 import rateLimit from '@fastify/rate-limit'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { Value } from 'typebox/value'
 import { apiReference } from '../examples/api-reference.js'
+import { buildServer } from '../examples/server.js'
+import { readSettings } from '../examples/settings.js'
 import { type ImportFileDataOptions, importFileData } from '../lib/index.js'
 import { URL, caller, operation, optionsOf, storeOf } from './fixtures/build.js'
 
@@ -12,10 +17,14 @@ interface Document {
   openapi: string
   info: { title: string, version: string, description: string }
   components: { securitySchemes: Record<string, { type: string, in: string, name: string }> }
+  servers: Array<{ url: string }>
+  tags: Array<{ name: string, description: string }>
   paths: Record<string, Record<string, Operation>>
 }
 
 interface Operation {
+  operationId: string
+  tags: string[]
   parameters: Array<{ name: string, in: string, required: boolean }>
   security: Array<Record<string, string[]>>
   responses: Record<string, Response>
@@ -41,6 +50,19 @@ async function build (
   return app
 }
 
+/** What `redocly lint` finds in a document by its recommended rules. */
+async function lint (t: Test, document: string): Promise<object[]> {
+  const file = join(t.testdir({ 'openapi.json': document }), 'openapi.json')
+  const cli = join(dirname(createRequire(import.meta.url).resolve('@redocly/cli/package.json')), 'bin/cli.js')
+  const env = { ...process.env, REDOCLY_TELEMETRY: 'off', REDOCLY_SUPPRESS_UPDATE_NOTICE: 'true' }
+  // Its exit code is 1 when it finds an error, which its report says too.
+  const report = await new Promise<string>((resolve, reject) => {
+    execFile(process.execPath, [cli, 'lint', file, '--format=json'], { env, cwd: dirname(file) }, (failure, stdout) =>
+      stdout === '' ? reject(failure ?? new Error('no report')) : resolve(stdout))
+  })
+  return JSON.parse(report).problems
+}
+
 async function documentOf (app: FastifyInstance): Promise<Document> {
   const reply = await app.inject('/docs/json')
   return reply.json()
@@ -55,6 +77,35 @@ async function operationOf (app: FastifyInstance): Promise<Operation> {
 t.test('the OpenAPI document is valid', async t => {
   const app = await build(t)
   t.match(await new Validator().validate({ ...await documentOf(app) }), { valid: true })
+})
+
+t.test('redocly lint finds nothing in the OpenAPI document of the example server', async t => {
+  const app = await buildServer(readSettings({ LOG_LEVEL: 'silent' }))
+  t.teardown(() => app.close())
+  const { body } = await app.inject('/docs/json')
+  t.strictSame(await lint(t, body), [])
+  t.match(await lint(t, body.replace('"servers"', '"x-servers"')), [{ ruleId: 'no-empty-servers' }], 'it does look')
+})
+
+t.test('the document names the server, and describes the tag of the operation', async t => {
+  const app = await build(t)
+  const { servers, tags } = await documentOf(app)
+  t.match(servers, [{ url: '/' }])
+  t.match(tags, [{ name: 'import', description: /Rocket\.Chat/ }])
+  t.match(await operationOf(app), { operationId: 'getImportFileData', tags: ['import'] })
+})
+
+t.test('a tag and an operation id that a route has itself are kept', async t => {
+  const app = await build(t, {}, app => {
+    app.addHook('onRoute', route => {
+      if (route.url === URL) route.schema = { ...route.schema, tags: ['own'], operationId: 'own' }
+    })
+  })
+  t.match(await operationOf(app), { operationId: 'own', tags: ['own'] })
+})
+
+t.test('the description links to the page', async t => {
+  t.match((await documentOf(await build(t))).info.description, '[The page](/)')
 })
 
 t.test('the document says what it describes, and in which version', async t => {

@@ -63,7 +63,7 @@ t.test('F1: it starts while the database is away, says so, answers 503, and reco
   t.after(() => proxy.close())
   await proxy.refuse()
   const { app, logged, log } = await build(t, { MONGODB_URL: mongo.url(db.databaseName, proxy) })
-  await logged('The database is not to be had')
+  await logged('The database cannot be reached')
   const away = await call(app)
   t.equal(away.statusCode, 503)
   t.match(away.headers, { 'retry-after': /^[1-9]\d*$/ })
@@ -84,8 +84,22 @@ t.test('at its start it says how to call it, with a user and a token to be fille
   const { output, logged, log } = captureOutput()
   const app = await start({ PORT: '0', MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' }, output)
   t.teardown(() => app?.close())
-  await logged('Serving')
-  t.match(log(), /Serving the import in the database\. Try it: curl -H 'X-User-Id: <user id>' -H 'X-Auth-Token: <token>'/)
+  await logged('Try it')
+  t.match(log(), /Listening on (http:\S+)\. Try it: curl -H 'X-User-Id: <user id>' -H 'X-Auth-Token: <token>' '\1\/api/)
+})
+
+t.test('it says that it serves the database once that has answered, and not before', needsServer, async t => {
+  const proxy = await startProxy(mongo.port, mongo.host)
+  t.after(() => proxy.close())
+  await proxy.refuse()
+  const { output, logged, log } = captureOutput()
+  const app = await start({ PORT: '0', MONGODB_URL: mongo.url(mongo.database(t).db.databaseName, proxy) }, output)
+  t.teardown(() => app?.close())
+  await logged('Try it')
+  await logged('The database cannot be reached')
+  t.notMatch(log(), /serving the import/i)
+  await proxy.restore()
+  await logged('Connected to the database: serving the import in it')
 })
 
 t.test('it closes while it still tries to reach the database', async t => {
@@ -93,12 +107,12 @@ t.test('it closes while it still tries to reach the database', async t => {
   const { app: atOnce } = await build(t, env)
   await t.resolves(atOnce.close())
   const { app: betweenAttempts, logged } = await build(t, env)
-  await logged('The database is not to be had')
+  await logged('The database cannot be reached')
   await t.resolves(betweenAttempts.close())
 })
 
 for (const [url, problem] of [
-  ['localhost:27017/rocketchat', /^MONGODB_URL cannot be read \(.*\): set it to mongodb:\/\/host:port\/database\.$/],
+  ['localhost:27017/rocketchat', /^MONGODB_URL is not valid \(.*\): set it to mongodb:\/\/host:port\/database\.$/],
   ['mongodb://localhost:27017', /^MONGODB_URL names no database/],
   ['mongodb://localhost:27017/?directConnection=true', /^MONGODB_URL names no database/]
 ] as const) {
@@ -108,6 +122,6 @@ for (const [url, problem] of [
 }
 
 t.test('a ROCKETCHAT_URL that is none is refused in one line', async t => {
-  await t.rejects(build(t, { ROCKETCHAT_URL: 'rocketchat' }), { message: /^ROCKETCHAT_URL is "rocketchat": set it to where/ })
+  await t.rejects(build(t, { ROCKETCHAT_URL: 'rocketchat' }), { message: /^ROCKETCHAT_URL is "rocketchat": set it to the URL of/ })
   t.ok(await build(t, { ROCKETCHAT_URL: 'http://localhost:3001' }))
 })

@@ -8,8 +8,10 @@ import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
+import { demoImport } from '../examples/demo-import.js'
 import { answerClientError } from '../examples/error-replies.js'
-import { buildServer, closer, start, startIfRun } from '../examples/server.js'
+import { closer } from '../examples/launch.js'
+import { type Serve, buildServer, start, startIfRun } from '../examples/server.js'
 import { SAMPLE_IMPORT, readSettings } from '../examples/settings.js'
 import { StartupError, listenFailure } from '../examples/startup-error.js'
 import { hashLoginToken } from '../lib/rocketchat/index.js'
@@ -29,8 +31,8 @@ function outputOf ({ isTTY = false } = {}) {
 }
 
 /** A server as the environment says, closed when the test ends. */
-async function build (t: Test, env: NodeJS.ProcessEnv = {}, output = outputOf()): Promise<FastifyInstance> {
-  const app = await buildServer(readSettings(env), output)
+async function build (t: Test, env: NodeJS.ProcessEnv = {}, output = outputOf(), serve?: Serve): Promise<FastifyInstance> {
+  const app = await buildServer(readSettings(env), output, serve)
   t.teardown(() => app.close())
   return app
 }
@@ -84,8 +86,8 @@ function problemIn (env: NodeJS.ProcessEnv): string {
 }
 
 /** The example as a process of its own, ended when the test is. */
-function run (t: Test, env: NodeJS.ProcessEnv, { cwd = process.cwd(), path = script } = {}) {
-  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), path], {
+function run (t: Test, env: NodeJS.ProcessEnv, { cwd = process.cwd(), path = script, args = [] as string[] } = {}) {
+  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), path, ...args], {
     cwd,
     // Coverage of it, which tap would see to, is of another translation of the same files, and cannot be added up.
     env: { PATH: process.env.PATH, _TAPJS_PROCESSINFO_COVERAGE_: '0', PORT: '0', ...env },
@@ -94,6 +96,7 @@ function run (t: Test, env: NodeJS.ProcessEnv, { cwd = process.cwd(), path = scr
   t.teardown(() => child.kill('SIGKILL'))
   const end = Promise.all([once(child, 'close'), text(child.stderr)]).then(([[code], errors]) => ({ code, errors }))
   return {
+    stdout: child.stdout,
     /** Its exit code, and what it has written to stderr, when it has ended. */
     end,
     /** Ends it by a signal. */
@@ -141,9 +144,9 @@ function connectTo (server: Server): Socket {
 }
 
 /** Starts a server within the test, to be closed when it ends; gives it, and what it has written. */
-async function startHere (t: Test, env: NodeJS.ProcessEnv, output = outputOf()) {
+async function startHere (t: Test, env: NodeJS.ProcessEnv, output = outputOf(), args: string[] = []) {
   const errors = outputOf()
-  const app = await start({ PORT: '0', ...env }, output, errors)
+  const app = await start({ PORT: '0', ...env }, output, errors, undefined, args)
   t.teardown(() => app?.close())
   const { exitCode } = process
   process.exitCode = undefined
@@ -340,7 +343,7 @@ t.test('a PORT that is none is told in one line', async t => {
 t.test('a RATE_LIMIT that is none is told in one line', async t => {
   for (const limit of ['-1', '1.5', 'none', '1000001']) {
     t.equal(problemIn({ RATE_LIMIT: limit }),
-      `RATE_LIMIT is "${limit}": set it to a whole number from 0 to 1000000 (calls a minute and address; 0 for no limit).`)
+      `RATE_LIMIT is "${limit}": set it to a whole number from 0 to 1000000 (calls per minute and address; 0 for no limit).`)
   }
 })
 
@@ -390,8 +393,117 @@ t.test('behind a proxy that is trusted the limit is for the address that the pro
   t.strictSame([await from('192.0.2.1'), await from('192.0.2.1'), await from('192.0.2.2')], [200, 429, 200])
 })
 
-t.test('a TRUST_PROXY that is neither true nor false is told in one line', async t => {
-  t.equal(problemIn({ TRUST_PROXY: 'yes' }), 'TRUST_PROXY is "yes": set it to true behind a reverse proxy, and else to false.')
+/** The statuses of calls, one after the other, that reach the server from an address with these `X-Forwarded-For`. */
+async function statusesOf (app: FastifyInstance, remoteAddress: string, forwarded: string[]): Promise<number[]> {
+  const statuses: number[] = []
+  for (const value of forwarded) {
+    statuses.push((await call(app, { remoteAddress, headers: { 'x-forwarded-for': value } })).statusCode)
+  }
+  return statuses
+}
+
+/** What a proxy sends on for three calls of one caller who forges another address each time. */
+const appended = ['198.51.100.1, 203.0.113.9', '198.51.100.2, 203.0.113.9', 'forged,, 198.51.100.3, 203.0.113.9']
+
+for (const [value, proxy] of [
+  ['loopback', '127.0.0.1'],
+  ['loopback', '::1'],
+  ['10.0.0.2', '10.0.0.2'],
+  ['10.0.0.2', '::ffff:10.0.0.2'],
+  ['192.0.2.1, 10.0.0.0/24', '10.0.0.2'],
+  ['linklocal,uniquelocal', '172.18.0.5'],
+  ['2001:db8::/32', '2001:db8::1']
+] as const) {
+  t.test(`with TRUST_PROXY=${value} no forged address bypasses the limit behind a proxy at ${proxy}`, async t => {
+    const app = await build(t, { RATE_LIMIT: '2', TRUST_PROXY: value })
+    t.strictSame(await statusesOf(app, proxy, appended), [200, 200, 429], 'an address that the proxy appends')
+    t.strictSame(await statusesOf(app, proxy, ['203.0.113.7', '203.0.113.7', '203.0.113.7']), [200, 200, 429], 'one that it sets')
+    const direct = await statusesOf(app, '203.0.113.8', ['198.51.100.1', '198.51.100.2', '198.51.100.3'])
+    t.strictSame(direct, [200, 200, 429], 'a caller who does not come through the proxy')
+  })
+}
+
+t.test('with two proxies that are named the limit is for the address that the outer one saw', async t => {
+  const app = await build(t, { RATE_LIMIT: '2', TRUST_PROXY: '127.0.0.1, 10.0.0.2' })
+  const through = appended.map(value => `${value}, 10.0.0.2`)
+  t.strictSame(await statusesOf(app, '127.0.0.1', through), [200, 200, 429])
+})
+
+t.test('with TRUST_PROXY=false no X-Forwarded-For counts', async t => {
+  const app = await build(t, { RATE_LIMIT: '2' })
+  t.strictSame(await statusesOf(app, '127.0.0.1', ['198.51.100.1', '198.51.100.2', '198.51.100.3']), [200, 200, 429])
+})
+
+t.test('TRUST_PROXY=true, with which callers can forge their address, is warned about', async t => {
+  const [trusting, careful] = [outputOf(), outputOf()]
+  await build(t, { TRUST_PROXY: 'true' }, trusting)
+  await build(t, { TRUST_PROXY: 'loopback' }, careful)
+  t.match(trusting.written(), /"level":40.*TRUST_PROXY is true: callers can forge their address and bypass the rate limit/)
+  t.notMatch(careful.written(), 'TRUST_PROXY')
+})
+
+t.test('a TRUST_PROXY that Fastify does not take is told in one line', async t => {
+  for (const value of ['yes', 'nginx', 'loopback,', '10.0.0.1 10.0.0.2', '10.1', '10.0.0.0/33', '10.0.0.0/0', '10.0.0.0/x', '::1/129', 'True']) {
+    t.equal(problemIn({ TRUST_PROXY: value }), `TRUST_PROXY is "${value}": set it to the addresses of your reverse proxies, ` +
+      'separated by commas: IP addresses, CIDR ranges, or the names loopback, linklocal and uniquelocal.')
+  }
+})
+
+t.test('a number of hops as TRUST_PROXY, with which Fastify would trust nobody, is told in one line', async t => {
+  for (const value of ['0', '1', '2']) {
+    t.match(problemIn({ TRUST_PROXY: value }), new RegExp(`^TRUST_PROXY is "${value}": a number of hops is not supported, because ` +
+      'a caller who connects without the proxy could forge an address\\. Set it to the addresses of your reverse proxies, [^\\n]+$'))
+  }
+})
+
+// Settings that are ignored.
+
+t.test('settings that are ignored are said to be', async t => {
+  const dataDir = t.testdir(dump())
+  const [besideDatabase, besideDemo, used] = [outputOf(), outputOf(), outputOf()]
+  const unreachable = 'mongodb://127.0.0.1:1/rocketchat'
+  await build(t, { MONGODB_URL: unreachable, DATA_DIR: dataDir }, besideDatabase)
+  await build(t, { MONGODB_URL: unreachable, ROCKETCHAT_URL: 'http://localhost:3001', DATA_DIR: dataDir }, besideDemo, demoImport)
+  await build(t, { DATA_DIR: dataDir, ROCKETCHAT_URL: 'http://localhost:3001' }, used)
+  t.match(besideDatabase.written(), /"level":40.*DATA_DIR is ignored, because MONGODB_URL is set/)
+  t.match(besideDemo.written(), /"level":40.*MONGODB_URL is ignored, because the demo serves a folder/)
+  t.match(besideDemo.written(), /"level":40.*ROCKETCHAT_URL is ignored, because the demo has no file to read/)
+  t.notMatch(besideDemo.written(), 'DATA_DIR')
+  t.notMatch(used.written(), 'ignored')
+})
+
+t.test('the demo serves its import even when MONGODB_URL is set', async t => {
+  const app = await build(t, { MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' }, outputOf(), demoImport)
+  t.match((await call(app)).json(), { waiting: true, step: 'importer_downloading_file' })
+})
+
+// The credentials of the sample.
+
+t.test('the sample and the demo over it offer credentials with which they can be called', async t => {
+  for (const serve of [undefined, demoImport]) {
+    const app = await build(t, {}, outputOf(), serve)
+    const { statusCode, headers, body } = await app.inject('/sample-credentials.json')
+    t.equal(statusCode, 200)
+    t.match(headers, { 'content-type': /^application\/json/, 'cache-control': 'no-store' })
+    t.equal(body, JSON.stringify({ userId: caller['x-user-id'], authToken: caller['x-auth-token'] }))
+    const { userId, authToken } = JSON.parse(body)
+    t.equal((await call(app, { headers: { 'x-user-id': userId, 'x-auth-token': authToken } })).statusCode, 200)
+    t.notMatch((await app.inject('/docs/json')).body, 'sample-credentials', 'they are no part of the API')
+  }
+})
+
+t.test('no other import offers credentials', async t => {
+  const dataDir = t.testdir(dump())
+  const others = [
+    await build(t, { DATA_DIR: dataDir }),
+    await build(t, { DATA_DIR: dataDir }, outputOf(), demoImport),
+    await build(t, { MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' })
+  ]
+  for (const app of others) {
+    const reply = await app.inject('/sample-credentials.json')
+    t.equal(reply.statusCode, 404)
+    t.equal(reply.body, (await app.inject('/nowhere')).body)
+  }
 })
 
 // Replies that are not the plugin's.
@@ -545,20 +657,20 @@ t.test('a start on a port that is in use says so in one line', async t => {
   const { app, errors, exitCode } = await startHere(t, { PORT: port })
   t.equal(app, undefined)
   t.equal(exitCode, 1)
-  t.equal(errors, `Port ${port} of 127.0.0.1 is in use already: set PORT to another one, or to 0 for any that is free.\n`)
+  t.equal(errors, `Port ${port} on 127.0.0.1 is already in use: set PORT to another port, or to 0 for any free port.\n`)
 })
 
 t.test('a start on a host that is none of this machine says so in one line', async t => {
   const { errors, exitCode } = await startHere(t, { HOST: '192.0.2.1' })
   t.equal(exitCode, 1)
-  t.equal(errors, 'HOST is "192.0.2.1", which is no address of this machine (EADDRNOTAVAIL): ' +
-    'set it to 127.0.0.1 to be heard by this machine alone, or to 0.0.0.0 to be heard by others.\n')
+  t.equal(errors, 'HOST is "192.0.2.1", which is not an address of this machine (EADDRNOTAVAIL): ' +
+    'set it to 127.0.0.1 to accept connections from this machine only, or to 0.0.0.0 to accept them from other machines.\n')
 })
 
 t.test('a port that this user may not use is told in one line', async t => {
   const failure = Object.assign(new Error('permission denied'), { code: 'EACCES', syscall: 'listen' })
   t.strictSame(listenFailure(failure, { host: '127.0.0.1', port: 80 }),
-    new StartupError('You may not use port 80 of 127.0.0.1: set PORT to one above 1023.'))
+    new StartupError('This user may not listen on port 80 of 127.0.0.1: set PORT to 1024 or higher.'))
 })
 
 t.test('a failure to start that has nothing to do with the settings is thrown as it is', async t => {
@@ -566,6 +678,30 @@ t.test('a failure to start that has nothing to do with the settings is thrown as
   t.equal(listenFailure(failure, { host: '127.0.0.1', port: 80 }), failure)
   const env = Object.defineProperty({}, 'HOST', { get () { throw failure } })
   await t.rejects(start(env, outputOf(), outputOf()), failure)
+})
+
+t.test('--help and -h print every setting with its default, and start nothing', async t => {
+  for (const arg of ['--help', '-h']) {
+    const { app, written, errors, exitCode } = await startHere(t, { PORT: 'none' }, outputOf(), [arg])
+    t.equal(app, undefined)
+    t.equal(errors, '')
+    t.equal(exitCode, undefined)
+    t.match(written, /^Serves Rocket\.Chat's GET \/api\/v1\/getImportFileData\.\n/)
+    for (const [name, initial] of [
+      ['HOST', '127.0.0.1'], ['PORT', '3000'], ['MONGODB_URL', 'not set'], ['DATA_DIR', 'examples/sample-import'],
+      ['ROCKETCHAT_URL', 'not set'], ['RATE_LIMIT', '120'], ['TRUST_PROXY', 'false'], ['LOG_LEVEL', 'info']
+    ]) t.match(written, new RegExp(`^  ${name} .+ \\(default: ${initial}\\)$`, 'm'))
+  }
+})
+
+t.test('an unknown argument is told in one line', async t => {
+  for (const args of [['--port=8080'], ['-x'], ['start'], ['--help', 'more'], ['--']]) {
+    const { app, written, errors, exitCode } = await startHere(t, {}, outputOf(), args)
+    t.equal(app, undefined)
+    t.equal(exitCode, 1)
+    t.equal(written, '')
+    t.equal(errors, `Unknown argument "${args.at(-1)}": the settings are environment variables, --help lists them.\n`)
+  }
 })
 
 t.test('a server that is closed leaves no listener of its own on the process', async t => {
@@ -582,7 +718,7 @@ t.test('the end is told in the log, with its reason', async t => {
   await closer(app)({ signal: 'SIGINT' })
   await closer(app)({ err: new Error('that nobody caught') })
   const [first, second] = output.written().trim().split('\n').slice(-2).map(line => JSON.parse(line))
-  t.match(first, { level: 30, msg: 'Closing, for SIGINT' })
+  t.match(first, { level: 30, msg: 'Closing because of SIGINT' })
   t.match(second, { level: 60, err: { message: 'that nobody caught' } })
 })
 
@@ -612,6 +748,18 @@ t.test('the process says how to call it and serves, from any working directory',
   t.match(await reply.json(), { name: 'Slack', success: true })
 })
 
+t.test('the process prints its usage with --help, and exits with code 0', async t => {
+  const { stdout, end } = run(t, {}, { args: ['--help'] })
+  t.match(await text(stdout), /^Serves .*\n\nUsage: npm start/)
+  t.strictSame(await end, { code: 0, errors: '' })
+})
+
+t.test('the process exits with code 1 for an unknown argument', async t => {
+  const { code, errors } = await run(t, {}, { args: ['--port'] }).end
+  t.equal(code, 1)
+  t.match(errors, /^Unknown argument "--port": [^\n]+\n$/)
+})
+
 t.test('the process starts by a path that has a symbolic link in it', async t => {
   const path = join(t.testdir({ link: t.fixture('symlink', dirname(script)) }), 'link', 'server.ts')
   const { url } = await run(t, {}, { path }).announcement()
@@ -628,7 +776,7 @@ t.test('the process ends with exit code 1 and one line for a port that is in use
   const port = await usedPort(t)
   const { code, errors } = await run(t, { PORT: port }).end
   t.equal(code, 1)
-  t.match(errors, /^Port \d+ of 127\.0\.0\.1 is in use already: [^\n]+\n$/)
+  t.match(errors, /^Port \d+ on 127\.0\.0\.1 is already in use: [^\n]+\n$/)
 })
 
 t.test('the process ends with exit code 1 and one line for a folder with a broken file', async t => {

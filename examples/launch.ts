@@ -1,0 +1,92 @@
+import { existsSync, realpathSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import closeWithGrace from 'close-with-grace'
+import { type FastifyInstance } from 'fastify'
+import { type Settings, readSettings, usage } from './settings.js'
+import { StartupError, listenFailure } from './startup-error.js'
+
+/** Where the log and the messages go: readable text for a terminal, JSON otherwise. */
+export type Output = NodeJS.WritableStream & { isTTY?: boolean }
+
+/** How an example is run: its environment variables and arguments, and where it writes. */
+export interface Launch {
+  env: NodeJS.ProcessEnv
+  args: readonly string[]
+  output: Output
+  /** Gets one line that says what to fix when the server cannot start. */
+  errors: Output
+}
+
+/** A server that listens, where it does, and the settings it was started with. */
+export interface Launched {
+  app: FastifyInstance
+  url: string
+  settings: Settings
+}
+
+/**
+ * Builds a server with the settings of the environment and has it listen until the process is told to end; or prints the usage
+ * when the arguments ask for it.
+ *
+ * @returns undefined after the usage, and when the server cannot start: `errors` says why, and the exit code is 1
+ */
+export async function launch (
+  build: (settings: Settings) => Promise<FastifyInstance>,
+  { env, args, output, errors }: Launch
+): Promise<Launched | undefined> {
+  try {
+    if (asksForHelp(args)) {
+      output.write(usage())
+      return undefined
+    }
+    const settings = readSettings(env)
+    const app = await build(settings)
+    return { app, url: await listen(app, settings), settings }
+  } catch (failure) {
+    if (!(failure instanceof StartupError)) throw failure
+    errors.write(`${failure.message}\n`)
+    process.exitCode = 1
+    return undefined
+  }
+}
+
+function asksForHelp (args: readonly string[]): boolean {
+  const options = { help: { type: 'boolean', short: 'h' } } as const
+  const { values, tokens } = parseArgs({ args: [...args], options, strict: false, tokens: true })
+  const unknown = tokens.find(token => token.kind !== 'option' || token.name !== 'help')
+  if (unknown === undefined) return values.help !== undefined
+  throw new StartupError(`Unknown argument ${JSON.stringify(args[unknown.index])}: the settings are environment variables, --help lists them.`)
+}
+
+/**
+ * Signals of a fault in the process itself, which the system has to handle: a handler would return to the fault, and so run for
+ * ever. Node.js 20 has such a fault when it ends after its terminal.
+ */
+const FAULTS = ['SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV'] as const
+
+async function listen (app: FastifyInstance, settings: Settings): Promise<string> {
+  // No time limit: the plugin drops a caller who stops reading, so closing always ends. A second signal ends it at once.
+  const grace = closeWithGrace({ delay: false, skip: [...FAULTS] }, closer(app))
+  app.addHook('onClose', async () => grace.uninstall())
+  try {
+    return await app.listen({ host: settings.host, port: settings.port })
+  } catch (failure) {
+    await app.close()
+    throw listenFailure(failure, settings)
+  }
+}
+
+/** Closes the server at the end of the process: a reply that has begun is sent to its end. */
+export function closer (app: FastifyInstance) {
+  return async ({ signal, err }: { signal?: string, err?: Error }): Promise<void> => {
+    if (err) app.log.fatal({ err }, 'Closing because of an uncaught error')
+    else app.log.info(`Closing because of ${signal}`)
+    await app.close()
+  }
+}
+
+/** Whether a module (`import.meta.url`) is the script that Node.js was told to run (`process.argv[1]`). */
+export function isScript (script: string | undefined, moduleUrl: string): boolean {
+  return script !== undefined && existsSync(script) && realpathSync(script) === fileURLToPath(moduleUrl)
+}

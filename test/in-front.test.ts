@@ -1,0 +1,138 @@
+import { once } from 'node:events'
+import { PassThrough } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import Fastify, { type FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
+import { WebSocket, WebSocketServer } from 'ws'
+import { buildInFront, startIfRun } from '../examples/in-front.js'
+import { readSettings } from '../examples/settings.js'
+import { URL as PATH, UNAUTHORIZED, caller } from './fixtures/build.js'
+
+const script = fileURLToPath(new URL('../examples/in-front.ts', import.meta.url))
+
+/** Has a server listen, and gives its URL. */
+async function listen (app: FastifyInstance): Promise<string> {
+  return app.listen({ host: '127.0.0.1', port: 0 })
+}
+
+/**
+ * A stand-in for Rocket.Chat that tells what it got, until the test ends: to HTTP in its reply, to a WebSocket in its first message.
+ */
+async function startRocketChat (t: Test): Promise<string> {
+  const app = Fastify({ bodyLimit: 10_000_000 })
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, async (_request: unknown, body: Buffer) => body)
+  app.all('/*', async ({ method, url, headers, body }, reply) => {
+    reply.header('x-replied-by', 'rocketchat')
+    return { method, url, headers, size: body instanceof Buffer ? body.length : 0 }
+  })
+  const sockets = new WebSocketServer({ server: app.server })
+  sockets.on('connection', (socket, { url, headers }) => {
+    socket.send(JSON.stringify({ url, headers }))
+    socket.on('message', data => socket.send(`echo of ${String(data)}`))
+  })
+  t.after(async () => {
+    for (const socket of sockets.clients) socket.terminate()
+    await app.close()
+  })
+  return listen(app)
+}
+
+/** The server in front of the stand-in, over the sample import: its URL, and that of the stand-in. */
+async function build (t: Test, env: NodeJS.ProcessEnv = {}) {
+  const rocketchatUrl = await startRocketChat(t)
+  const app = await buildInFront(readSettings({ LOG_LEVEL: 'silent', ROCKETCHAT_URL: rocketchatUrl, ...env }), new PassThrough())
+  t.teardown(() => app.close())
+  return { app, url: await listen(app), rocketchatUrl }
+}
+
+t.test('getImportFileData is answered by the plugin, and not by Rocket.Chat', async t => {
+  const { url } = await build(t)
+  const reply = await fetch(`${url}${PATH}?importerKey=slack`, { headers: caller })
+  t.equal(reply.status, 200)
+  t.equal(reply.headers.get('x-replied-by'), null)
+  t.match(await reply.json(), { name: 'Slack', success: true })
+  const refused = await fetch(`${url}${PATH}`)
+  t.equal(refused.status, 401)
+  t.equal(await refused.text(), UNAUTHORIZED)
+})
+
+t.test('calls of getImportFileData are limited, and others are not', async t => {
+  const { url } = await build(t, { RATE_LIMIT: '1' })
+  const statusOf = async (path: string) => (await fetch(`${url}${path}`)).status
+  t.strictSame([await statusOf(PATH), await statusOf(PATH)], [401, 429])
+  t.strictSame([await statusOf('/home'), await statusOf('/home')], [200, 200])
+})
+
+t.test('every other path reaches Rocket.Chat as it is, and its reply comes back', async t => {
+  const { url } = await build(t)
+  for (const path of ['/', '/home', '/api/v1/getImportProgress?a=1&b=%20x', '/api/v1', '/docs', '/page.js']) {
+    const reply = await fetch(`${url}${path}`, { headers: caller })
+    t.equal(reply.headers.get('x-replied-by'), 'rocketchat')
+    t.match(await reply.json(), { method: 'GET', url: path, headers: caller })
+  }
+})
+
+t.test('an upload of megabytes reaches Rocket.Chat', async t => {
+  const { url } = await build(t)
+  const body = JSON.stringify('x'.repeat(5_000_000))
+  for (const type of ['application/json', 'application/octet-stream']) {
+    const reply = await fetch(`${url}/api/v1/uploadImportFile`, { method: 'POST', body, headers: { 'content-type': type } })
+    t.match(await reply.json(), { method: 'POST', size: body.length })
+  }
+})
+
+t.test('Rocket.Chat is told who calls, and under which name and protocol', async t => {
+  const { url } = await build(t)
+  const { host } = new URL(url)
+  const expected = { 'x-forwarded-for': '198.51.100.1, 127.0.0.1', 'x-forwarded-host': host, 'x-forwarded-proto': 'http' }
+  const headers = { 'x-forwarded-for': '198.51.100.1', 'x-forwarded-proto': 'https', cookie: 'rc_uid=1' }
+  t.match(await (await fetch(url, { headers })).json(), { headers: { ...expected, cookie: 'rc_uid=1' } })
+
+  const socket = new WebSocket(`${url.replace('http', 'ws')}/websocket`, { headers })
+  const [message] = await once(socket, 'message')
+  t.match(JSON.parse(String(message)), { headers: { ...expected, cookie: 'rc_uid=1' } })
+  socket.close()
+})
+
+t.test('a WebSocket reaches Rocket.Chat, and messages go both ways', async t => {
+  const { url } = await build(t)
+  const socket = new WebSocket(`${url.replace('http', 'ws')}/sockjs/1/a/websocket?x=1`)
+  const [first] = await once(socket, 'message')
+  t.match(JSON.parse(String(first)), { url: '/sockjs/1/a/websocket?x=1' })
+  socket.send('hello')
+  const [second] = await once(socket, 'message')
+  t.equal(String(second), 'echo of hello')
+  socket.close()
+})
+
+t.test('while Rocket.Chat cannot be reached, other paths say so, and getImportFileData is answered', async t => {
+  const gone = Fastify()
+  const rocketchatUrl = await listen(gone)
+  await gone.close()
+  const { url } = await build(t, { ROCKETCHAT_URL: rocketchatUrl })
+  const reply = await fetch(`${url}/home`)
+  t.equal(reply.status, 502)
+  t.equal(await reply.text(), '{"success":false,"error":"Rocket.Chat cannot be reached [error-bad-gateway]","errorType":"error-bad-gateway"}')
+  t.equal((await fetch(`${url}${PATH}`, { headers: caller })).status, 200)
+})
+
+t.test('the server closes while a WebSocket is open', async t => {
+  const { app, url } = await build(t)
+  const socket = new WebSocket(`${url.replace('http', 'ws')}/websocket`)
+  await once(socket, 'message')
+  await Promise.all([once(socket, 'close'), app.close()])
+})
+
+t.test('without ROCKETCHAT_URL it does not start, and says so in one line', async t => {
+  const stderr = t.capture(process.stderr, 'write')
+  await startIfRun(script, {})
+  t.equal(process.exitCode, 1)
+  process.exitCode = undefined
+  t.match(stderr().map(({ args }) => args[0]), [/^ROCKETCHAT_URL is not set: [^\n]+\n$/])
+})
+
+t.test('a file that imports it starts no server', async t => {
+  await startIfRun(undefined, {})
+  t.equal(process.exitCode, undefined)
+})
