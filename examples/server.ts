@@ -69,7 +69,8 @@ function readBy (rocketchatUrl: string): Prepare {
   try {
     return prepareByRocketChat(rocketchatUrl)
   } catch {
-    throw new StartupError(`ROCKETCHAT_URL is ${JSON.stringify(rocketchatUrl)}: set it to the URL of Rocket.Chat itself, such as http://localhost:3001.`)
+    // The value is not repeated: it may hold a password.
+    throw new StartupError('ROCKETCHAT_URL is not a URL of HTTP or HTTPS without a query: set it to the URL of Rocket.Chat itself, such as http://localhost:3001.')
   }
 }
 

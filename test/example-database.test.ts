@@ -121,7 +121,10 @@ for (const [url, problem] of [
   })
 }
 
-t.test('a ROCKETCHAT_URL that is none is refused in one line', async t => {
-  await t.rejects(build(t, { ROCKETCHAT_URL: 'rocketchat' }), { message: /^ROCKETCHAT_URL is "rocketchat": set it to the URL of/ })
+t.test('a wrong ROCKETCHAT_URL is refused in one line, which does not repeat it: it may hold a password', async t => {
+  for (const url of ['rocketchat', 'ftp://admin:secret@rocketchat', 'http://admin:secret@rocketchat/?tenant=1', 'http://admin:secret@[']) {
+    const message = /^ROCKETCHAT_URL is not a URL of HTTP or HTTPS without a query: set it to the URL of Rocket.Chat itself[^\n]*$/
+    await t.rejects(build(t, { ROCKETCHAT_URL: url }), { message })
+  }
   t.ok(await build(t, { ROCKETCHAT_URL: 'http://localhost:3001' }))
 })

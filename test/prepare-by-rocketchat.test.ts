@@ -34,14 +34,14 @@ async function slowStandIn (t: Test) {
 }
 
 /** The plugin in front of a Rocket.Chat whose uploaded file waits to be read. */
-async function build (t: Test, url: string) {
+async function build (t: Test, url: string, wait = noWait) {
   const lines: Array<Record<string, unknown>> = []
   const rocketChat: { operation: ImportOperation } = {
     operation: operation({ status: 'importer_file_loaded', file: 'import.zip', updatedAt: new Date() })
   }
   const app = await buildPlugin(
     t,
-    { store: storeOf({ latestOperation: async () => rocketChat.operation }), prepare: prepareByRocketChat(url) },
+    { store: storeOf({ latestOperation: async () => rocketChat.operation }), prepare: prepareByRocketChat(url, wait) },
     { logger: { level: 'trace', stream: { write: line => { lines.push(JSON.parse(line)) } } } }
   )
   return { app, lines, rocketChat }
@@ -62,10 +62,13 @@ async function outcome (app: FastifyInstance) {
   throw new Error('never ends')
 }
 
+/** Ends the attempts instead of waiting for the next. */
+const noWait = async (_milliseconds: number): Promise<void> => { throw new Error('no further attempt') }
+
 /** What `prepare` fails with, or undefined. */
-async function failureOf (url: string, signal = new AbortController().signal): Promise<Error | undefined> {
+async function failureOf (url: string, signal = new AbortController().signal, wait = noWait): Promise<Error | undefined> {
   const { log } = await quietServer
-  return prepareByRocketChat(url)(operation(), { credentials, signal, log }).then(() => undefined, failure => failure)
+  return prepareByRocketChat(url, wait)(operation(), { credentials, signal, log }).then(() => undefined, failure => failure)
 }
 
 const quietServer = buildPlugin(t)
@@ -83,10 +86,12 @@ t.test('the URL may have a path of its own, and a slash at its end', async t => 
   t.strictSame(requests.map(request => request.url), [URL, URL, `/chat${URL}`, `/chat${URL}`])
 })
 
-t.test('what is not a URL of HTTP or HTTPS is refused at once', async t => {
-  for (const url of ['', 'rocketchat', 'rocketchat:3000', 'ftp://rocketchat', 'mongodb://user:secret@rocketchat']) {
-    t.throws(() => prepareByRocketChat(url), TypeError)
-  }
+t.test('what is not a URL of HTTP or HTTPS, or has a query or a fragment, is refused at once', async t => {
+  const urls = [
+    '', 'rocketchat', 'rocketchat:3000', 'ftp://rocketchat', 'mongodb://user:secret@rocketchat', 'http://rocketchat/chat?tenant=1',
+    'http://rocketchat/#chat'
+  ]
+  for (const url of urls) t.throws(() => prepareByRocketChat(url), TypeError)
 })
 
 t.test('while Rocket.Chat parses the file, callers wait and it is asked nothing more', async t => {
@@ -120,11 +125,11 @@ t.test('a reply of any size is read to its end, and is not kept', async t => {
   const PIECE = Buffer.alloc(1024 * 1024, 'x')
   const PIECES = 256
   const { url } = await standIn(t, async (_request, reply) => {
-    reply.writeHead(200, JSON_TYPE)
+    reply.writeHead(200, JSON_TYPE).write('{"users":["')
     for (let pieces = 0; pieces < PIECES; pieces++) {
       if (!reply.write(PIECE)) await once(reply, 'drain')
     }
-    reply.end()
+    reply.end('"],"channels":[],"message_count":0,"success":true}')
   })
   const before = process.memoryUsage().rss
   t.equal(await failureOf(url), undefined)
@@ -164,8 +169,8 @@ t.test('Rocket.Chat\'s error ends the waiting, and the log says what it was', as
 t.test('an error that is not Rocket.Chat\'s own is told by its status alone', async t => {
   const bodies = ['<h1>Bad gateway: rocketchat.internal</h1>', '', 'null', '"text"', '{"error":{"secret":1}}', '[1', '{"message":"m"}']
   for (const body of bodies) {
-    const { url } = await standIn(t, (_request, reply) => { reply.writeHead(502).end(body) })
-    t.equal((await failureOf(url))?.message, 'Rocket.Chat replied 502', body)
+    const { url } = await standIn(t, (_request, reply) => { reply.writeHead(500).end(body) })
+    t.equal((await failureOf(url))?.message, 'Rocket.Chat replied 500', body)
   }
 })
 
@@ -189,29 +194,96 @@ t.test('an error without an end to its text is told by its status', async t => {
   t.equal((await failureOf(url))?.message, 'Rocket.Chat replied 500')
 })
 
-t.test('a Rocket.Chat that dies before it replies, or in the middle, has not prepared anything', async t => {
-  const deaths: Array<(reply: ServerResponse) => void> = [
-    reply => { reply.destroy() },
-    reply => { reply.writeHead(200, JSON_TYPE).write(NOTHING_STAGED, () => reply.destroy()) },
-    reply => { reply.writeHead(200, { ...JSON_TYPE, 'content-length': 1000 }).write(NOTHING_STAGED, () => reply.destroy()) },
-    reply => { reply.writeHead(200, JSON_TYPE).write(NOTHING_STAGED, () => { reply.socket?.resetAndDestroy() }) }
-  ]
-  for (const die of deaths) {
-    const { url, requests } = await standIn(t, (_request, reply) => die(reply))
-    const { app, lines } = await build(t, url)
-    t.equal((await outcome(app)).json().errorType, 'error-import-file-format-invalid')
-    t.equal(requests.length, 1)
-    t.match(lines.filter(line => Number(line['level']) >= 50), [{ err: { code: 'ECONNRESET' } }])
-  }
-})
+/** Failures that pass: what Rocket.Chat does at the first attempt. */
+const passing: Record<string, (reply: ServerResponse) => void> = {
+  'ends the connection': reply => { reply.destroy() },
+  'ends the connection in the middle of a reply': reply => { reply.writeHead(200, JSON_TYPE).write(NOTHING_STAGED, () => reply.destroy()) },
+  'ends the connection before the length of a reply': reply => {
+    reply.writeHead(200, { ...JSON_TYPE, 'content-length': 1000 }).write(NOTHING_STAGED, () => reply.destroy())
+  },
+  'resets the connection': reply => {
+    reply.writeHead(200, JSON_TYPE).write(NOTHING_STAGED, () => { reply.socket?.resetAndDestroy() })
+  },
+  ...Object.fromEntries([408, 425, 429, 502, 503, 504].map(status =>
+    [`replies ${status}`, (reply: ServerResponse) => { reply.writeHead(status).end('<h1>Try again later</h1>') }]))
+}
 
-t.test('a Rocket.Chat that is away has not prepared anything', async t => {
+for (const [name, fail] of Object.entries(passing)) {
+  t.test(`a Rocket.Chat that ${name} is called again, and callers wait meanwhile`, async t => {
+    const { url, requests } = await standIn(t, (_request, reply) => {
+      if (requests.length <= 2) fail(reply)
+      else reply.writeHead(200, JSON_TYPE).end(NOTHING_STAGED)
+    })
+    const waits: number[] = []
+    const { app, lines, rocketChat } = await build(t, url, async milliseconds => {
+      waits.push(milliseconds)
+      t.equal((await call(app)).json().waiting, true)
+    })
+    t.equal((await call(app)).json().waiting, true)
+    while (requests.length < 3) await new Promise(resolve => setImmediate(resolve))
+    rocketChat.operation = prepared()
+    t.equal((await outcome(app)).body, NOTHING_STAGED)
+    t.strictSame(waits, [1000, 2000])
+    const warnings = lines.filter(({ level }) => Number(level) >= 40)
+    t.match(warnings, [{ level: 40, msg: /next attempt in 1 s/ }, { level: 40, msg: /next attempt in 2 s/ }])
+    t.notMatch(JSON.stringify(lines), credentials.authToken)
+  })
+}
+
+t.test('a Rocket.Chat that is away is called again, less and less often, until the server closes', async t => {
   const { server, url } = await standIn(t, () => {})
   server.close()
   await once(server, 'close')
-  const { app, lines } = await build(t, url)
-  t.equal((await outcome(app)).json().errorType, 'error-import-file-format-invalid')
-  t.match(lines.filter(line => Number(line['level']) >= 50), [{ err: { code: 'ECONNREFUSED' } }])
+  const waits: number[] = []
+  const closing = new AbortController()
+  const failure = await failureOf(url, closing.signal, async milliseconds => {
+    if (waits.push(milliseconds) === 8) closing.abort()
+  })
+  t.strictSame(waits, [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000])
+  t.equal(failure?.name, 'AbortError')
+})
+
+t.test('Retry-After is honoured, as seconds or a date, up to an hour', async t => {
+  t.intercept(Date, 'now', { value: () => Date.UTC(2026, 0, 1) })
+  const rows: Array<[retryAfter: string | undefined, milliseconds: number]> = [
+    ['30', 30_000], ['0', 1000], ['Thu, 01 Jan 2026 00:02:00 GMT', 120_000], ['Thu, 01 Jan 2025 00:00:00 GMT', 1000], ['soon', 1000],
+    ['-5', 1000], ['999999', 3_600_000], [undefined, 1000]
+  ]
+  for (const [retryAfter, milliseconds] of rows) {
+    const { url } = await standIn(t, (_request, reply) => { reply.writeHead(429, retryAfter ? { 'retry-after': retryAfter } : {}).end() })
+    const waits: number[] = []
+    await failureOf(url, undefined, async wait => { waits.push(wait); throw new Error('enough') })
+    t.strictSame(waits, [milliseconds], String(retryAfter))
+  }
+})
+
+t.test('closing the server ends the wait for the next attempt', async t => {
+  const { url, requests } = await standIn(t, (_request, reply) => { reply.writeHead(503).end() })
+  const closing = new AbortController()
+  const { log } = await quietServer
+  const ended = prepareByRocketChat(url)(operation(), { credentials, signal: closing.signal, log })
+  while (requests.length === 0) await new Promise(resolve => setImmediate(resolve))
+  closing.abort()
+  await t.rejects(ended, { name: 'AbortError' })
+  t.equal(requests.length, 1)
+})
+
+t.test('a success that is not Rocket.Chat\'s is a failure, however it is written', async t => {
+  const bodies = ['{"success":false}', '{}', '', 'null', '[]', '"ok"', '<!doctype html>', '{"success":"true"}', `[${'1,'.repeat(5000)}1]`,
+    `{"users":["${'x'.repeat(5000)}"],"success":false}`, `${'x'.repeat(5000)}"success":true}`]
+  for (const body of bodies) {
+    for (const type of ['application/json', 'Application/JSON; Charset=UTF-8']) {
+      const { url } = await standIn(t, (_request, reply) => { reply.writeHead(200, { 'content-type': type }).end(body) })
+      t.match((await failureOf(url))?.message, 'is its URL right?', body.slice(0, 30))
+    }
+  }
+})
+
+t.test('the media type of a reply may be written in any case', async t => {
+  const { url } = await standIn(t, (_request, reply) => {
+    reply.writeHead(200, { 'content-type': 'Application/JSON;charset=UTF-8' }).end(NOTHING_STAGED)
+  })
+  t.equal(await failureOf(url), undefined)
 })
 
 t.test('a URL of HTTPS is called by TLS, and never in the clear', async t => {
@@ -230,8 +302,24 @@ t.test('a page that some other server gives is not taken for Rocket.Chat\'s repl
 t.test('a redirect is not followed: the token goes nowhere else', async t => {
   const elsewhere = await standIn(t, (_request, reply) => { reply.writeHead(200, JSON_TYPE).end(NOTHING_STAGED) })
   const { url } = await standIn(t, (request, reply) => { reply.writeHead(307, { location: `${elsewhere.url}${request.url}` }).end() })
-  t.equal((await failureOf(url))?.message, 'Rocket.Chat replied 307')
+  t.equal((await failureOf(url))?.message,
+    `Rocket.Chat replied 307, a redirect to ${elsewhere.url}${URL}: use the URL without a redirect`)
   t.equal(elsewhere.requests.length, 0)
+})
+
+t.test('where a redirect points is said without its credentials and its query', async t => {
+  const rows: Array<[location: string | undefined, told: RegExp]> = [
+    ['https://user:secret@chat.example/login?token=secret#secret', /redirect to https:\/\/chat\.example\/login:/],
+    ['/login', /redirect to http:\/\/127\.0\.0\.1:\d+\/login:/],
+    ['http://[', /redirect to nowhere:/],
+    [undefined, /redirect to nowhere:/]
+  ]
+  for (const [location, told] of rows) {
+    const { url } = await standIn(t, (_request, reply) => { reply.writeHead(302, location ? { location } : {}).end() })
+    const message = (await failureOf(url))?.message
+    t.match(message, told)
+    t.notMatch(message, 'secret')
+  }
 })
 
 t.test('a URL that leads back to a server with the plugin is told from Rocket.Chat', async t => {
