@@ -96,30 +96,17 @@ export function rocketChatDatabase (
     }
   }
 
-  // Read at the same time as the user, which saves a round trip, and used once: a host may cache the user.
-  const permissionsRead = new WeakMap<UserDocument, Promise<PermissionDocument | null>>()
-
-  const readPermission = (permission: 'run-import') =>
-    findOne<PermissionDocument>(permissions, { _id: permission }, { projection: { roles: 1 } })
-
   return {
-    async lookupUser ({ userId, authToken }) {
+    lookupUser ({ userId, authToken }) {
       const filter = {
         _id: userId,
         'services.resume.loginTokens.hashedToken': hashLoginToken(authToken),
         active: { $ne: false }
       }
-      const permission = readPermission('run-import')
-      // Whether it can be read is of no matter to somebody who is not known.
-      permission.catch(() => {})
-      const user = await findOne<UserDocument>(users, filter, { projection: { roles: 1 } })
-      if (user !== null) permissionsRead.set(user, permission)
-      return user
+      return findOne<UserDocument>(users, filter, { projection: { roles: 1 } })
     },
     async hasPermission (user, permission) {
-      const read = permissionsRead.get(user) ?? readPermission(permission)
-      permissionsRead.delete(user)
-      return rolesMeet(user, await read)
+      return rolesMeet(user, await findOne<PermissionDocument>(permissions, { _id: permission }, { projection: { roles: 1 } }))
     },
     store: {
       async latestOperation ({ signal }) {
