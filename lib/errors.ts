@@ -96,13 +96,15 @@ export interface PublicError {
 
 /**
  * Calls an injected function and says what its failure means: its own error when that has a 4xx `statusCode`, so that a host
- * can refuse a caller in its own way; else a `ServiceUnavailable` with the failure as its cause.
+ * can refuse a caller in its own way; an `InvalidStoreAnswer`, which no retry would mend, as it is; else a `ServiceUnavailable`
+ * with the failure as its cause. No error class tells a fault in a host's function from an outage: `fetch` throws a TypeError
+ * when the network is down.
  */
 export async function callInjected<T> (call: () => T | Promise<T>): Promise<T> {
   try {
     return await call()
   } catch (failure) {
-    throw isClientError(failure) ? failure : new ServiceUnavailable({ cause: failure })
+    throw isClientError(failure) || failure instanceof InvalidStoreAnswer ? failure : new ServiceUnavailable({ cause: failure })
   }
 }
 

@@ -5,7 +5,8 @@ import { type ImportStatus } from './operation.js'
  * Where import data is kept, as the plugin reads it. It is never written to.
  *
  * A method that fails (throws, or rejects) makes the reply a 503, or breaks it off when a part of it has been sent; an
- * error with a 4xx `statusCode` of its own has that status instead.
+ * error with a 4xx `statusCode` of its own has that status instead. What is not of the type below is a fault that no retry mends:
+ * the reply is a 500, and the log names the method.
  */
 export interface ImportDataStore {
   /** The newest import operation, or null when there is none. */

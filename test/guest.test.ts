@@ -51,8 +51,9 @@ const largeBatches = Array.from({ length: 3 }, (_, batch) => userBatch(batch))
 
 /** A store of which a test says, call by call, what it gives. */
 function changeableStore () {
-  const state: { operation: ImportOperation | null, users: StagedUser[][] } = { operation: operation(), users: smallBatches }
-  return { state, store: storeOf({ latestOperation: async () => state.operation, users: () => state.users }) }
+  const state: { operation: ImportOperation | null, users: StagedUser[][] | Error } = { operation: operation(), users: smallBatches }
+  const users = () => { if (state.users instanceof Error) throw state.users; return state.users }
+  return { state, store: storeOf({ latestOperation: async () => state.operation, users }) }
 }
 
 /** Every kind of reply is what it is in a host that has nothing of its own. */
@@ -82,7 +83,7 @@ async function everyReplyIsAsEver (t: Test, setUp: SetUp, options: { server?: Fa
   state.users = largeBatches
   const large = (await call(app)).json()
   t.strictSame([large.users.length, large.users[2999].user_id, large.success], [3000, 'U-2-999', true])
-  state.users = null as unknown as StagedUser[][]
+  state.users = new Error('the database is away')
   const failed = await call(app)
   t.strictSame([failed.statusCode, failed.body, failed.headers['retry-after']], [503, UNAVAILABLE, '5'])
 }
