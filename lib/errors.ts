@@ -48,6 +48,12 @@ export const Forbidden = createError(
   403
 )
 
+/** There is nothing below the route's path, a slash at its end included. */
+export const NotFound = coded('error-not-found', 'Not Found', 404)
+
+/** The route has no method but GET. */
+export const MethodNotAllowed = coded('error-method-not-allowed', 'Method Not Allowed', 405)
+
 /** There is no import operation. */
 export const OperationNotFound = coded('error-operation-not-found', 'Import Operation Not Found', 400)
 

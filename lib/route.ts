@@ -1,25 +1,26 @@
 import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import { type Caller, createAuthFunctions, kCaller } from './auth.js'
+import { type Caller, kCaller } from './auth.js'
 import { CallContext } from './call-context.js'
 import { entityTagOf, isKnown } from './conditional.js'
-import { ImportReplaced, InvalidStoreAnswer, callInjected, toPublicError } from './errors.js'
+import { ImportReplaced, InvalidStoreAnswer, callInjected } from './errors.js'
 import { changedAt, isImportStatus, outcomeOf } from './operation.js'
 import { type ResolvedOptions } from './options.js'
 import { Preparation } from './preparation.js'
 import { rememberLast } from './remember-last.js'
-import { JSON_TYPE, answerErrors, markAsPrivate, sendJson } from './reply-hooks.js'
-import { headersSchema, replySchemas } from './schemas.js'
+import { JSON_TYPE, sendJson } from './reply-hooks.js'
 import { sendSelection } from './selection-reply.js'
 import { SelectionText } from './selection-stream.js'
 import { type ImportDataStore, type ImportOperation } from './store.js'
 import { createWaitingText, isStalled, retryAfter } from './waiting.js'
 
+type Handler = (request: FastifyRequest, reply: FastifyReply) => Promise<FastifyReply>
+
 /**
- * Adds the route `GET /getImportFileData`, with its hooks and its error handler.
+ * The handler of the route: goes through a request from the operation to the reply.
  *
- * @param instance an encapsulated instance of the plugin's own, which has `@fastify/auth`
+ * @param instance the instance whose end also ends what `prepare` is doing
  */
-export function addRoute (instance: FastifyInstance, options: ResolvedOptions): void {
+export function createHandler (instance: FastifyInstance, options: ResolvedOptions): Handler {
   const { store, importers, stalledAfter, writeTimeout } = options
   const preparation = options.prepare && new Preparation(options.prepare)
   const tagOf = rememberLast(entityTagOf)
@@ -60,32 +61,8 @@ export function addRoute (instance: FastifyInstance, options: ResolvedOptions): 
     log.warn({ status }, 'The import operation has a status that is not known: the reply is the selection of what is staged')
   }
 
-  const identifyAndAuthorize = instance.auth(createAuthFunctions(options), { relation: 'and' })
-
-  instance.decorateRequest(kCaller, null)
-  instance.addHook('onSend', markAsPrivate)
   if (preparation) instance.addHook('onClose', () => preparation.close())
-  instance.setErrorHandler(answerErrors)
-  // Last of all, behind what the host's plugins have added to the route: a rate limit is to come before the look-up.
-  instance.addHook('onRoute', route => { route.onRequest = [route.onRequest ?? [], identifyAndAuthorize].flat() })
-  instance.route({
-    method: 'GET',
-    url: '/getImportFileData',
-    // A HEAD would read the whole selection to send none of it.
-    exposeHeadRoute: false,
-    schema: {
-      summary: 'Get the progress of an upload',
-      description: 'What the newest import has staged, to select from; or, while it is being prepared, word of it. ' +
-        'Needs the permission `run-import`.',
-      headers: headersSchema,
-      response: replySchemas
-    },
-    // The schemas describe, and are left to no compiler of the host's: the auth functions check the headers, and what is sent is
-    // text. An error comes to be serialized when a hook of the host's throws again on the reply to an error.
-    validatorCompiler: () => () => true,
-    serializerCompiler: () => payload => JSON.stringify(payload instanceof Error ? toPublicError(payload, undefined).body : payload),
-    handler: handle
-  })
+  return handle
 }
 
 async function latestOperation (store: ImportDataStore, context: CallContext): Promise<ImportOperation | null> {

@@ -40,8 +40,8 @@ export interface StoreContext {
 export interface ImportOperation {
   /** What tells this operation from every other. */
   id: string
-  /** Where it stands; at a word that is not known the reply is the selection of what is staged, and the log says so. */
-  status: ImportStatus
+  /** Where it stands: one of Rocket.Chat's words. At any other the reply is the selection of what is staged, and the log says so. */
+  status: ImportStatus | (string & {})
   /** The key of its importer, such as `slack`: one of the option `importers`. */
   importerKey?: string
   /** False once a later import has made this one invalid. */
