@@ -55,6 +55,12 @@ export const Forbidden = createError(
   403
 )
 
+/** There is nothing below the route's path, a slash at its end included. */
+export const NotFound = coded('error-not-found', 'Not Found', 404)
+
+/** The route has no method but GET. */
+export const MethodNotAllowed = coded('error-method-not-allowed', 'Method Not Allowed', 405)
+
 /** There is no import operation. */
 export const OperationNotFound = coded('error-operation-not-found', 'Import Operation Not Found', 400)
 
@@ -103,13 +109,15 @@ export interface PublicError {
 
 /**
  * Calls an injected function and says what its failure means: its own error when that has a 4xx `statusCode`, so that a host
- * can refuse a caller in its own way; else a `ServiceUnavailable` with the failure as its cause.
+ * can refuse a caller in its own way; an `InvalidStoreAnswer`, which no retry would mend, as it is; else a `ServiceUnavailable`
+ * with the failure as its cause. No error class tells a fault in a host's function from an outage: `fetch` throws a TypeError
+ * when the network is down.
  */
 export async function callInjected<T> (call: () => T | Promise<T>): Promise<T> {
   try {
     return await call()
   } catch (failure) {
-    throw isClientError(failure) ? failure : new ServiceUnavailable({ cause: failure })
+    throw isClientError(failure) || failure instanceof InvalidStoreAnswer ? failure : new ServiceUnavailable({ cause: failure })
   }
 }
 

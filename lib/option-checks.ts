@@ -30,9 +30,14 @@ export function isPositiveInteger (value: unknown): boolean {
   return Number.isInteger(value) && Number(value) > 0 && Number(value) < 2 ** 31
 }
 
+/** Not there. */
+export function isMissing (value: unknown): boolean {
+  return value === undefined
+}
+
 /** Undefined, or what another check finds right. */
 export function isOptional (isRight: (value: unknown) => boolean): (value: unknown) => boolean {
-  return value => value === undefined || isRight(value)
+  return value => isMissing(value) || isRight(value)
 }
 
 // The value itself is left out where it might be a secret, or long.

@@ -1,5 +1,6 @@
-import { type FastifyBaseLogger, type FastifyRequest } from 'fastify'
-import { demand, isFunction, isObject, isOptional, isPositiveInteger, isRecord, isString } from './option-checks.js'
+import { type FastifyBaseLogger, type FastifyRequest, type RouteShorthandOptions } from 'fastify'
+import { closest, distance } from 'fastest-levenshtein'
+import { demand, isFunction, isMissing, isObject, isOptional, isPositiveInteger, isRecord, isString } from './option-checks.js'
 import { type ImportDataStore, type ImportOperation } from './store.js'
 
 /** Who says to be calling: the two headers, as they came. */
@@ -25,6 +26,22 @@ export interface PrepareContext {
   readonly signal: AbortSignal
   /** The logger of the first caller's request. */
   readonly log: FastifyBaseLogger
+}
+
+/** See `ImportFileDataOptions`: as a function's type, which TypeScript checks more strictly than a method's. */
+export type HasPermission<User> = (user: User, permission: 'run-import', request: FastifyRequest) => boolean | Promise<boolean>
+
+/** The members of `route` that the plugin sets itself. */
+const OWN_SETTINGS =
+  ['method', 'url', 'path', 'handler', 'exposeHeadRoute', 'validatorCompiler', 'serializerCompiler', 'errorHandler'] as const
+
+/** The members of `route.schema` that the plugin sets itself. */
+const OWN_SCHEMAS = ['headers', 'response'] as const
+
+/** Settings of the route, as Fastify takes them (https://fastify.dev/docs/latest/Reference/Routes). */
+export type RouteSettings = Omit<RouteShorthandOptions, typeof OWN_SETTINGS[number] | 'schema'> & {
+  /** Members of the route's schema that only describe it, such as `tags`, `operationId`, `security` or `params`. */
+  schema?: { [name in typeof OWN_SCHEMAS[number]]?: never } & { [name: string]: unknown }
 }
 
 /**
@@ -64,6 +81,12 @@ export interface ImportFileDataOptions<User extends object = object> {
    * @default 60000
    */
   writeTimeout?: number
+  /**
+   * Settings of the route: `constraints`, `config`, `logLevel`, `handlerTimeout`, hooks and so on. They hold for every method on
+   * its path, but for `schema`, which describes the GET. What the plugin sets itself, such as `handler`, fails the registration.
+   * @default tag `import`, operationId `getImportFileData`, and no `handlerTimeout`, whatever the server has
+   */
+  route?: RouteSettings
 }
 
 /** The options as the plugin works with them: checked, and with every default in place. */
@@ -75,6 +98,7 @@ export interface ResolvedOptions {
   prepare: Prepare | undefined
   stalledAfter: number
   writeTimeout: number
+  route: RouteSettings
 }
 
 /** The importers that are built into Rocket.Chat (contract.md, step 4): the display name of each by its key. */
@@ -89,25 +113,57 @@ export const rocketChatImporters: Readonly<Record<string, string>> = Object.free
   api: 'API'
 })
 
+type Check = readonly [isRight: (value: unknown) => boolean, expected: string]
+
+const FUNCTION: Check = [isFunction, 'a function']
+const OPTIONAL_FUNCTION: Check = [isOptional(isFunction), 'a function, or left out']
+const MILLISECONDS: Check = [isOptional(isPositiveInteger), 'a whole number of milliseconds above 0']
+
+const OPTIONS: Record<keyof ImportFileDataOptions, Check> = {
+  lookupUser: FUNCTION,
+  hasPermission: FUNCTION,
+  store: [isObject, 'an object'],
+  importers: [isOptional(isRecord), 'an object of display names by importer key'],
+  prepare: OPTIONAL_FUNCTION,
+  stalledAfter: MILLISECONDS,
+  writeTimeout: MILLISECONDS,
+  route: [isOptional(isRecord), 'an object of settings of the route']
+}
+
+const STORE: Record<keyof ImportDataStore, Check> = {
+  latestOperation: FUNCTION, users: FUNCTION, channels: FUNCTION, countMessages: FUNCTION, contacts: OPTIONAL_FUNCTION
+}
+
+/** Every option that `register` takes: the plugin's, and Fastify's own. */
+const KNOWN = [...Object.keys(OPTIONS), 'prefix', 'logLevel', 'logSerializers']
+
 /**
- * Checks what a host passed in, and fills in the defaults. Unknown options are let be: `prefix` and others are Fastify's.
+ * Checks what a host passed in, and fills in the defaults.
  *
- * @throws InvalidOption, which names the first option that is missing or of the wrong kind
+ * @throws InvalidOption, which names the first option that is unknown, missing or of the wrong kind
  */
-export function resolveOptions (options: ImportFileDataOptions): ResolvedOptions {
+export function resolveOptions (options: ImportFileDataOptions<never>): ResolvedOptions {
   const { lookupUser, hasPermission, store, importers = rocketChatImporters, prepare } = options
-  const { stalledAfter = 600_000, writeTimeout = 60_000 } = options
-  demand('lookupUser', lookupUser, isFunction, 'a function')
-  demand('hasPermission', hasPermission, isFunction, 'a function')
-  demand('store', store, isObject, 'an object')
-  for (const method of ['latestOperation', 'users', 'channels', 'countMessages'] as const) {
-    demand(`store.${method}`, store[method], isFunction, 'a function')
-  }
-  demand('store.contacts', store.contacts, isOptional(isFunction), 'a function, or left out')
-  demand('importers', importers, isRecord, 'an object of display names by importer key')
-  for (const [key, name] of Object.entries(importers)) demand(`importers.${key}`, name, isString, 'a string')
-  demand('prepare', prepare, isOptional(isFunction), 'a function, or left out')
-  demand('stalledAfter', stalledAfter, isPositiveInteger, 'a whole number of milliseconds above 0')
-  demand('writeTimeout', writeTimeout, isPositiveInteger, 'a whole number of milliseconds above 0')
-  return { lookupUser, hasPermission, store, importers: new Map(Object.entries(importers)), prepare, stalledAfter, writeTimeout }
+  const { stalledAfter = 600_000, writeTimeout = 60_000, route = {} } = options
+  for (const name of Object.keys(options)) if (!KNOWN.includes(name)) demand(name, Reflect.get(options, name), isMissing, insteadOf(name))
+  check('', options, OPTIONS)
+  check('store.', store, STORE)
+  check('importers.', importers, each(Object.keys(importers), isString, 'a string'))
+  check('route.', route, each(OWN_SETTINGS, isMissing, 'left out: it is the plugin\'s own'))
+  check('route.', route, { schema: [isOptional(isRecord), 'an object of members of a schema'] })
+  check('route.schema.', route.schema ?? {}, each(OWN_SCHEMAS, isMissing, 'left out: it is the plugin\'s own'))
+  return { lookupUser, hasPermission, store, importers: new Map(Object.entries(importers)), prepare, stalledAfter, writeTimeout, route }
+}
+
+function check (path: string, values: object, checks: Record<string, Check>): void {
+  for (const [name, [isRight, expected]] of Object.entries(checks)) demand(path + name, Reflect.get(values, name), isRight, expected)
+}
+
+function each (names: readonly string[], ...check: Check): Record<string, Check> {
+  return Object.fromEntries(names.map(name => [name, check]))
+}
+
+function insteadOf (name: string): string {
+  const nearest = closest(name, KNOWN)
+  return distance(name, nearest) > 3 ? 'left out: there is no such option' : `left out, or named "${nearest}"`
 }

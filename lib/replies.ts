@@ -12,7 +12,9 @@ const VARY = CREDENTIAL_HEADERS.join(', ')
  * An `onSend` hook: every reply is for this caller alone (RFC 9111, 5.2.2.7), and is never taken for anything but JSON.
  * The last of the `onSend` hooks to run, so it adds to what the host's have put into `Vary`.
  */
-export function markAsPrivate (_request: FastifyRequest, reply: FastifyReply, _payload: unknown, done: () => void): void {
+export function markAsPrivate ({ method }: FastifyRequest, reply: FastifyReply, _payload: unknown, done: () => void): void {
+  // It is for no caller at all, and the host's CORS plugin may say how long it is good for.
+  if (method === 'OPTIONS') return done()
   reply.header('Cache-Control', 'private, no-cache')
   reply.header('X-Content-Type-Options', 'nosniff')
   reply.header('Vary', withCredentialHeaders(reply.getHeader('Vary')))

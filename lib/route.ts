@@ -1,25 +1,27 @@
 import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import { type Caller, createAuthFunctions, kCaller } from './auth.js'
+import { type Caller, kCaller } from './auth.js'
 import { Call } from './call.js'
-import { InvalidStoreAnswer, OperationChanged, callInjected, toPublicError } from './errors.js'
+import { InvalidStoreAnswer, OperationChanged, callInjected } from './errors.js'
 import { type Outcome, isImportStatus, isSameState, outcomeOf } from './operation.js'
 import { type ResolvedOptions } from './options.js'
-import { Preparation } from './waiting/preparation.js'
 import { rememberLast } from './remember-last.js'
-import { adviseRetry, answerErrors, kAdvisedRetry, markAsPrivate, sendJson } from './replies.js'
-import { headersSchema, replySchemas } from './schemas.js'
+import { adviseRetry, sendJson } from './replies.js'
 import { sendSelection } from './selection/send.js'
 import { writeSelection } from './selection/write.js'
-import { type ImportDataStore, type ImportOperation } from './store.js'
+import { type ImportOperation } from './store.js'
 import { matches, selectionTag, waitingTag } from './waiting/etag.js'
+import { Preparation } from './waiting/preparation.js'
 import { createWaitingText, isStalled, retryAfter } from './waiting/reply.js'
 
+type Handler = (request: FastifyRequest, reply: FastifyReply) => Promise<FastifyReply>
+
 /**
- * Adds the route `GET /getImportFileData`, with its hooks and its error handler.
+ * The handler of the route, for a caller who is authenticated: finds the operation, and replies 304, that the caller has to wait, or
+ * with the selection.
  *
- * @param instance an encapsulated instance of the plugin's own, which has `@fastify/auth`
+ * @param instance the instance whose end also ends what `prepare` is doing
  */
-export function addRoute (instance: FastifyInstance, options: ResolvedOptions): void {
+export function createHandler (instance: FastifyInstance, options: ResolvedOptions): Handler {
   const { store, importers, stalledAfter, writeTimeout } = options
   const preparation = options.prepare && new Preparation(options.prepare, stalledAfter)
   const tagOfWaiting = rememberLast(waitingTag)
@@ -28,30 +30,34 @@ export function addRoute (instance: FastifyInstance, options: ResolvedOptions): 
 
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const call = new Call(reply)
-    const latest = await callInjected(() => latestOperation(store, call))
-    const { operation, name, meaning } = outcomeOf(latest, importers)
+    const { operation, name, meaning } = outcomeOf(await callInjected(() => latestOperation(call)), importers)
     reportUnknownStatus(operation.status, call.log)
 
-    const isPreparing = meaning === 'loaded' && preparation !== undefined
-    if (isPreparing) preparation.require(operation, request.getDecorator<Caller>(kCaller).credentials, call.log)
+    if (isWaiting(operation, meaning, request)) {
+      const text = waitingText(operation, isStalled(operation, stalledAfter))
+      adviseRetry(reply, retryAfter(operation))
+      return replyUnlessKnown(request, reply, tagOfWaiting(operation.id, name, text), () => sendJson(reply, text))
+    }
+    return replyUnlessKnown(request, reply, meaning === 'settled' ? selectionTag(operation, name) : undefined, () =>
+      sendSelection(reply, call, writeTimeout, output =>
+        writeSelection(store, call, name, () => confirmUnchanged(operation, meaning, call), output)))
+  }
+
+  async function latestOperation (call: Call): Promise<ImportOperation | null> {
+    const operation = await store.latestOperation(call) ?? null
+    if (typeof operation !== 'object') throw new InvalidStoreAnswer('latestOperation', 'an operation, or null')
+    return operation
+  }
+
+  function isWaiting (operation: ImportOperation, meaning: Outcome['meaning'], request: FastifyRequest): boolean {
     if (meaning === 'waiting') preparation?.check(operation)
-    const isWaiting = isPreparing || meaning === 'waiting'
-    const waiting = isWaiting ? waitingText(operation, isStalled(operation, stalledAfter)) : undefined
-    if (waiting !== undefined) adviseRetry(reply, retryAfter(operation))
-
-    const entityTag = waiting !== undefined
-      ? tagOfWaiting(operation.id, name, waiting)
-      : meaning === 'settled' ? selectionTag(operation, name) : undefined
-    if (entityTag !== undefined) reply.header('ETag', entityTag)
-    if (matches(entityTag, request.headers['if-none-match'])) return reply.code(304).send()
-
-    if (waiting !== undefined) return sendJson(reply, waiting)
-    return sendSelection(reply, call, writeTimeout, output =>
-      writeSelection(store, call, name, () => confirmUnchanged(operation, meaning, call), output))
+    if (meaning !== 'loaded' || preparation === undefined) return meaning === 'waiting'
+    preparation.require(operation, request.getDecorator<Caller>(kCaller).credentials, request.log)
+    return true
   }
 
   async function confirmUnchanged (operation: ImportOperation, meaning: Outcome['meaning'], call: Call): Promise<void> {
-    const latest = await latestOperation(store, call)
+    const latest = await latestOperation(call)
     if (latest === null || !isSameState(operation, latest, meaning)) throw new OperationChanged()
   }
 
@@ -59,40 +65,20 @@ export function addRoute (instance: FastifyInstance, options: ResolvedOptions): 
     const word = typeof status === 'string' ? status : typeof status
     if (isImportStatus(status) || reportedStatuses.has(word)) return
     reportedStatuses.add(word)
-    log.warn({ status }, 'The import operation has a status that is not known: the reply is the selection of what is staged')
+    log.warn({ status }, 'The import operation has an unknown status: the reply is the selection of what is staged')
   }
 
-  const identifyAndAuthorize = instance.auth(createAuthFunctions(options), { relation: 'and' })
-
-  instance.decorateRequest(kCaller, null)
-  instance.decorateRequest(kAdvisedRetry, null)
-  instance.addHook('onSend', markAsPrivate)
   if (preparation) instance.addHook('onClose', () => preparation.close())
-  instance.setErrorHandler(answerErrors)
-  // Last of all, behind what the host's plugins have added to the route: a rate limit is to come before the look-up.
-  instance.addHook('onRoute', route => { route.onRequest = [route.onRequest ?? [], identifyAndAuthorize].flat() })
-  instance.route({
-    method: 'GET',
-    url: '/getImportFileData',
-    // A HEAD would read the whole selection to send none of it.
-    exposeHeadRoute: false,
-    schema: {
-      summary: 'Get the progress of an upload',
-      description: 'What the newest import has staged, to select from; or, while it is being prepared, word of it. ' +
-        'Needs the permission `run-import`.',
-      headers: headersSchema,
-      response: replySchemas
-    },
-    // The schemas describe, and are left to no compiler of the host's: the auth functions check the headers, and what is sent is
-    // text. An error comes to be serialized when a hook of the host's throws again on the reply to an error.
-    validatorCompiler: () => () => true,
-    serializerCompiler: () => payload => JSON.stringify(payload instanceof Error ? toPublicError(payload, undefined).body : payload),
-    handler: handle
-  })
+  return handle
 }
 
-async function latestOperation (store: ImportDataStore, call: Call): Promise<ImportOperation | null> {
-  const operation = await store.latestOperation(call) ?? null
-  if (typeof operation !== 'object') throw new InvalidStoreAnswer('latestOperation', 'an operation, or null')
-  return operation
+// 304 when the caller has the reply already (RFC 9110, 15.4.5).
+function replyUnlessKnown (
+  { headers }: FastifyRequest,
+  reply: FastifyReply,
+  entityTag: string | undefined,
+  send: () => FastifyReply | Promise<FastifyReply>
+): FastifyReply | Promise<FastifyReply> {
+  if (entityTag !== undefined) reply.header('ETag', entityTag)
+  return matches(entityTag, headers['if-none-match']) ? reply.code(304).send() : send()
 }

@@ -5,7 +5,8 @@ import { type ImportStatus } from './operation.js'
  * Where import data is kept, as the plugin reads it. It is never written to.
  *
  * A method that fails (throws, or rejects) makes the reply a 503, or breaks it off when a part of it has been sent; an
- * error with a 4xx `statusCode` of its own has that status instead.
+ * error with a 4xx `statusCode` of its own has that status instead. What is not of the type below is a fault that no retry mends:
+ * the reply is a 500, and the log names the method.
  */
 export interface ImportDataStore {
   /** The newest import operation, or null when there is none. */
@@ -39,8 +40,8 @@ export interface StoreContext {
 export interface ImportOperation {
   /** What tells this operation from every other. */
   id: string
-  /** Where it stands; at a word that is not known the reply is the selection of what is staged, and the log says so. */
-  status: ImportStatus
+  /** Where it stands: one of Rocket.Chat's words. At any other the reply is the selection of what is staged, and the log says so. */
+  status: ImportStatus | (string & {})
   /** The key of its importer, such as `slack`: one of the option `importers`. */
   importerKey?: string
   /** False once a later import has made this one invalid. */

@@ -194,10 +194,10 @@ t.test('a 5xx is logged as an error, with what was thrown, and any other as info
   }
 })
 
-t.test('what a store gives that is not what it has to give is a 503, and the log says which method', async t => {
+t.test('what a store gives that is not what it has to give is a 500, which no retry mends, and the log says which method', async t => {
   const log = captureLog()
   const reply = await call(await build(t, { store: storeOf({ countMessages: async () => 1.5 }) }, log.server))
-  t.strictSame([reply.statusCode, reply.body], [503, UNAVAILABLE])
+  t.strictSame([reply.statusCode, reply.body, reply.headers['retry-after']], [500, INTERNAL, undefined])
   t.match(log.records().find(({ level }) => level === levels.error)?.err, { message: /countMessages/ })
 })
 

@@ -3,12 +3,20 @@ import { brotliDecompressSync, gunzipSync, inflateSync } from 'node:zlib'
 import auth from '@fastify/auth'
 import compress from '@fastify/compress'
 import cors from '@fastify/cors'
+import etag from '@fastify/etag'
 import helmet from '@fastify/helmet'
+import httpProxy from '@fastify/http-proxy'
 import rateLimit from '@fastify/rate-limit'
+import responseValidation from '@fastify/response-validation'
+import swagger, { type FastifyDynamicSwaggerOptions } from '@fastify/swagger'
 import underPressure from '@fastify/under-pressure'
-import NewestFastify, { type FastifyInstance, type FastifyRequest, type FastifyServerOptions } from 'fastify'
+import { Validator } from '@seriousme/openapi-schema-validator'
+import ajvFormats from 'ajv-formats'
+import NewestFastify, { type FastifyInstance, type FastifyRequest, type FastifyServerOptions, type HTTPMethods } from 'fastify'
 import LowestFastify from 'fastify-lowest'
+import { jsonSchemaTransform, serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod'
 import t, { type Test } from 'tap'
+import { z } from 'zod'
 import { kCaller } from '../lib/auth.js'
 import { importFileData, type ImportFileDataOptions, type ImportOperation, type StagedUser } from '../lib/index.js'
 import { call, caller, FORBIDDEN, NOTHING_STAGED, operation, optionsOf, recorded, storeOf, UNAUTHORIZED, URL } from './fixtures/build.js'
@@ -51,8 +59,9 @@ const largeBatches = Array.from({ length: 3 }, (_, batch) => userBatch(batch))
 
 /** A store of which a test says, call by call, what it gives. */
 function changeableStore () {
-  const state: { operation: ImportOperation | null, users: StagedUser[][] } = { operation: operation(), users: smallBatches }
-  return { state, store: storeOf({ latestOperation: async () => state.operation, users: () => state.users }) }
+  const state: { operation: ImportOperation | null, users: StagedUser[][] | Error } = { operation: operation(), users: smallBatches }
+  const users = () => { if (state.users instanceof Error) throw state.users; return state.users }
+  return { state, store: storeOf({ latestOperation: async () => state.operation, users }) }
 }
 
 /** Every kind of reply is what it is in a host that has nothing of its own. */
@@ -82,20 +91,24 @@ async function everyReplyIsAsEver (t: Test, setUp: SetUp, options: { server?: Fa
   state.users = largeBatches
   const large = (await call(app)).json()
   t.strictSame([large.users.length, large.users[2999].user_id, large.success], [3000, 'U-2-999', true])
-  state.users = null as unknown as StagedUser[][]
+  state.users = new Error('the database is away')
   const failed = await call(app)
   t.strictSame([failed.statusCode, failed.body, failed.headers['retry-after']], [503, UNAVAILABLE, '5'])
+  for (const [method, url, status] of [['HEAD', URL, 405], ['POST', URL, 405], ['GET', `${URL}/`, 404]] as const) {
+    const refused = await app.inject({ method, url, headers: caller })
+    t.strictSame([refused.statusCode, refused.headers['content-type']], [status, 'application/json; charset=utf-8'], `${method} ${url}`)
+  }
 }
 
 /** A function that no host of the tests may find called. */
 const never = (): never => { throw new Error('of the host\'s own, and not for this route') }
 
-/** The compilers of a host whose schemas are of another kind, as those of Zod: they can make nothing of JSON Schema. */
-function setForeignCompilers (app: FastifyInstance): void {
-  app.setValidatorCompiler(({ schema }) => 'safeParse' in Object(schema) ? value => ({ value }) : never())
-  app.setSerializerCompiler(({ schema }) => 'safeParse' in Object(schema) ? data => JSON.stringify(data) : never())
-  const schema = { safeParse: (value: unknown) => ({ value }) }
-  app.get('/own', { schema: { querystring: schema, response: { 200: schema } } }, async () => ({ own: true }))
+/** The compilers of a host whose schemas are Zod's: they can make nothing of JSON Schema. */
+function setZodCompilers (app: FastifyInstance): void {
+  app.setValidatorCompiler(validatorCompiler)
+  app.setSerializerCompiler(serializerCompiler)
+  app.get('/own', { schema: { querystring: z.object({ q: z.string().optional() }), response: { 200: z.object({ own: z.boolean() }) } } },
+    async () => ({ own: true }))
 }
 
 /** Hosts that have something of their own which could get in the way. */
@@ -115,7 +128,10 @@ const hosts: Record<string, [setUp: SetUp, server?: FastifyServerOptions]> = {
   '@fastify/helmet': [app => app.register(helmet)],
   '@fastify/compress': [app => app.register(compress, { threshold: 0 })],
   '@fastify/under-pressure': [app => app.register(underPressure, { maxEventLoopDelay: 60_000 })],
-  'compilers for schemas of another kind': [setForeignCompilers],
+  '@fastify/etag': [app => app.register(etag)],
+  '@fastify/response-validation and ajv-formats': [app => app.register(responseValidation, { ajv: { plugins: [ajvFormats.default] } })],
+  '@fastify/http-proxy in the place of everything else': [app => app.register(httpProxy, { upstream: 'http://localhost:1' })],
+  'the compilers of fastify-type-provider-zod': [setZodCompilers],
   'a compilers\' factory of its own': [() => {}, {
     schemaController: { compilersFactory: { buildValidator: () => never, buildSerializer: () => never } }
   }],
@@ -251,6 +267,174 @@ t.test('a 503 of @fastify/under-pressure is in the contract\'s envelope, and on 
   t.match((await app.inject('/own')).json(), { code: 'FST_UNDER_PRESSURE', statusCode: 503 })
 })
 
+t.test('@fastify/etag tags what has no ETag of the plugin\'s, errors too, and answers 304 to it', async t => {
+  const { state, store } = changeableStore()
+  const app = await host(t, app => app.register(etag), { store })
+  const rows: Array<[operation: ImportOperation | null, status: number, tag: RegExp]> = [
+    [operation(), 200, /^"/],
+    [operation({ updatedAt: new Date(0) }), 200, /^W\/"/],
+    [null, 400, /^"/]
+  ]
+  for (const [operation, status, tag] of rows) {
+    state.operation = operation
+    const { statusCode, headers } = await call(app)
+    t.equal(statusCode, status)
+    t.match(headers.etag, tag)
+    t.equal((await app.inject({ url: URL, headers: { ...caller, 'if-none-match': headers.etag } })).statusCode, 304)
+  }
+  state.users = largeBatches
+  state.operation = operation()
+  t.equal((await call(app)).headers.etag, undefined)
+})
+
+t.test('@fastify/response-validation without ajv-formats cannot read the route\'s schema', async t => {
+  await t.rejects(host(t, app => app.register(responseValidation)), { message: /unknown format "date-time"/ })
+})
+
+// A proxy of the host's
+
+/** A server that proxies what no route of its own is for, and what came to the one behind it. */
+async function proxied (t: Test, setUp: SetUp = () => {}, httpMethods: HTTPMethods[] = ['DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT']) {
+  const upstream = NewestFastify()
+  const came: string[] = []
+  upstream.all('/*', async ({ method, url }) => { came.push(`${method} ${url}`); return 'of the upstream' })
+  t.teardown(() => upstream.close())
+  const { options, calls } = recorded()
+  const app = await host(t, async app => {
+    await setUp(app)
+    await app.register(httpProxy, { upstream: await upstream.listen({ host: '127.0.0.1', port: 0 }), httpMethods })
+  }, options)
+  return { app, came, calls }
+}
+
+t.test('in a host that proxies the rest by @fastify/http-proxy nothing for the path comes to the server behind', async t => {
+  const { app, came, calls } = await proxied(t)
+  for (const method of ['DELETE', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT'] as const) {
+    t.equal((await app.inject({ method, url: URL, headers: caller })).statusCode, method === 'OPTIONS' ? 204 : 405, method)
+  }
+  for (const url of [`${URL}/`, `${URL}/?importerKey=slack`, `${URL}/more`]) {
+    t.equal((await app.inject({ url, headers: caller })).statusCode, 404, url)
+  }
+  t.strictSame([came, calls], [[], []])
+  t.equal((await call(app)).body, NOTHING_STAGED)
+  t.equal((await app.inject({ method: 'POST', url: '/api/v1/startImport', headers: caller })).body, 'of the upstream')
+  t.strictSame(came, ['POST /api/v1/startImport'])
+})
+
+t.test('in a host that proxies the rest a preflight for the path is still answered by @fastify/cors', async t => {
+  // Either of the two can have the OPTIONS of everything.
+  const withCors: SetUp = app => app.register(cors, { origin: 'https://chat.example', cacheControl: 600 })
+  const { app, came, calls } = await proxied(t, withCors, ['DELETE', 'GET', 'HEAD', 'PATCH', 'POST', 'PUT'])
+  const { statusCode, headers } = await app.inject({
+    method: 'OPTIONS', url: URL, headers: { origin: 'https://chat.example', 'access-control-request-method': 'GET' }
+  })
+  t.equal(statusCode, 204)
+  t.match(headers, { 'access-control-allow-origin': 'https://chat.example', 'access-control-allow-methods': /GET/, 'cache-control': 'max-age=600' })
+  t.strictSame([came, calls], [[], []])
+})
+
+// What the host says of the route
+
+/** The OpenAPI document of a server. */
+async function openapi (t: Test, app: FastifyInstance) {
+  await app.ready()
+  const document: { paths: Record<string, Record<string, { operationId: string }>> } = JSON.parse(JSON.stringify(app.swagger()))
+  t.match(await new Validator().validate({ ...document }), { valid: true })
+  return document
+}
+
+const documented: FastifyDynamicSwaggerOptions = { openapi: { openapi: '3.1.0' } }
+
+t.test('the OpenAPI document has the GET alone, also where it hides what has no tag', async t => {
+  const app = await host(t, app => app.register(swagger, { ...documented, hideUntagged: true }))
+  const { paths } = await openapi(t, app)
+  t.strictSame(Object.keys(paths), [URL])
+  t.match(paths[URL], { get: { tags: ['import'], operationId: 'getImportFileData', summary: 'Get the progress of an upload' } })
+  t.strictSame(Object.keys(paths[URL] ?? {}), ['get'])
+})
+
+t.test('two registrations have two operation ids', async t => {
+  const app = await host(t, app => app.register(swagger, documented))
+  await app.register(importFileData, { prefix: '/other', ...optionsOf() })
+  const { paths } = await openapi(t, app)
+  t.equal(paths[URL]?.['get']?.operationId, 'getImportFileData')
+  t.equal(paths['/other/getImportFileData']?.['get']?.operationId, 'getImportFileData2')
+})
+
+t.test('the host may describe the route in its own way', async t => {
+  const app = await host(t, app => app.register(swagger, documented), { route: { schema: { tags: ['Migration'], operationId: 'progress' } } })
+  const { paths } = await openapi(t, app)
+  t.match(paths[URL]?.['get'], { tags: ['Migration'], operationId: 'progress', summary: 'Get the progress of an upload', responses: { 200: {} } })
+})
+
+t.test('beside the jsonSchemaTransform of fastify-type-provider-zod the route is documented when that leaves it alone', async t => {
+  const setUp: SetUp = async app => {
+    setZodCompilers(app)
+    await app.register(swagger, { ...documented, transform: jsonSchemaTransform })
+    app.get('/own/documented', { schema: { response: { 200: z.object({ own: z.boolean() }) } } }, async () => ({ own: true }))
+  }
+  const app = await host(t, setUp, { route: { config: { swaggerTransform: false } } })
+  const { paths } = await openapi(t, app)
+  t.strictSame(Object.keys(paths).sort(), [URL, '/own/documented'])
+  t.match(paths[URL]?.['get'], { operationId: 'getImportFileData', responses: { 200: {} } })
+})
+
+t.test('hooks of the host for the route come before the look-up, for every method on the path', async t => {
+  const { options, calls } = recorded()
+  const app = await host(t, () => {}, {
+    ...options,
+    route: {
+      onRequest: async ({ method }) => { calls.push(`onRequest of ${method}`) },
+      onResponse: [async () => { calls.push('onResponse') }]
+    }
+  })
+  t.equal((await call(app)).statusCode, 200)
+  t.strictSame(calls.slice(0, 2), ['onRequest of GET', 'lookupUser'])
+  t.equal(calls.at(-1), 'onResponse')
+  calls.length = 0
+  t.equal((await app.inject({ method: 'POST', url: URL })).statusCode, 405)
+  t.strictSame(calls, ['onRequest of POST', 'onResponse'])
+})
+
+t.test('a rate limit may be for the route alone', async t => {
+  const app = await host(t, app => app.register(rateLimit, { global: false }), { route: { config: { rateLimit: { max: 1 } } } })
+  t.equal((await call(app)).statusCode, 200)
+  t.equal((await call(app)).statusCode, 429)
+})
+
+t.test('with constraints the same path may be registered for each of two hosts, and is no route for a third', async t => {
+  const app = await host(t, () => {}, { route: { constraints: { host: 'one.example' } } })
+  await app.register(importFileData, {
+    prefix: '/api/v1', ...optionsOf({ store: storeOf({ countMessages: async () => 2 }) }), route: { constraints: { host: 'two.example' } }
+  })
+  const messages = async (host: string) => (await call(app, { headers: { host } })).json().message_count
+  t.strictSame([await messages('one.example'), await messages('two.example')], [0, 2])
+  for (const method of ['GET', 'POST'] as const) {
+    t.equal((await app.inject({ method, url: URL, headers: { ...caller, host: 'three.example' } })).json().message, `Route ${method}:${URL} not found`)
+  }
+})
+
+t.test('a timeout of the server for every handler does not cut a selection off', async t => {
+  let mayGoOn = (): void => {}
+  const permission = new Promise<void>(resolve => { mayGoOn = resolve })
+  const { users } = watchedUsers(10, batch => batch === 5 ? permission : undefined)
+  const hang: SetUp = app => app.get('/hangs', () => new Promise(() => {}))
+  const app = await host(t, hang, { store: storeOf({ users }) }, { server: { handlerTimeout: 20 } })
+  const reply = await request(app)
+  // Whatever came before this is older than the timeout by then.
+  t.equal((await app.inject('/hangs')).statusCode, 503)
+  mayGoOn()
+  const { text, isWhole } = await readAll(reply)
+  t.ok(isWhole)
+  t.equal(JSON.parse(text).users.length, 10_000)
+})
+
+t.test('a timeout of the host for the route is a 503 in the contract\'s envelope', async t => {
+  const app = await host(t, () => {}, { lookupUser: () => new Promise(() => {}), route: { handlerTimeout: 20 } })
+  const { statusCode, body, headers } = await call(app)
+  t.strictSame([statusCode, body, headers['retry-after']], [503, UNAVAILABLE, '5'])
+})
+
 // Nothing is visible outside
 
 /** The routes of a host that may notice something of the plugin, with and without an error and a schema. */
@@ -272,9 +456,6 @@ const ownCalls = [
   { method: 'POST', url: '/own', payload: {} },
   { method: 'POST', url: '/own', payload: 'name', headers: { 'content-type': 'text/csv' } },
   { method: 'GET', url: '/api/v1/nothing', headers: caller },
-  { method: 'HEAD', url: URL, headers: caller },
-  { method: 'OPTIONS', url: URL },
-  { method: 'POST', url: URL, payload: {} },
   { method: 'GET', url: '/getImportFileData', headers: caller }
 ] as const
 
@@ -294,7 +475,7 @@ for (const [version, build] of Object.entries(versions)) {
   })
 }
 
-t.test('the host sees no decorator, no HEAD route and no hook of the plugin', async t => {
+t.test('the host sees no decorator and no hook of the plugin', async t => {
   const ours = ['auth', 'verifyBearerAuth', 'user', 'caller', 'credentials', 'importFileData', kCaller]
   const app = await host(t, () => {})
   const routes: string[] = []
@@ -306,7 +487,6 @@ t.test('the host sees no decorator, no HEAD route and no hook of the plugin', as
     t.notOk(app.hasRequestDecorator(name), `request: ${String(name)}`)
     t.notOk(app.hasReplyDecorator(name), `reply: ${String(name)}`)
   }
-  t.notOk(app.hasRoute({ method: 'HEAD', url: URL }))
   t.strictSame(routes, ['GET /own', 'HEAD /own'])
 })
 

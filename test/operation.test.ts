@@ -103,11 +103,11 @@ t.test('C1: no operation at all is answered by error-operation-not-found, and no
   }
 })
 
-t.test('what a store gives that is no operation is a 503, and the log says so', async t => {
+t.test('what a store gives that is no operation is a 500, and the log says so', async t => {
   for (const value of [7, 'operation-1', true, () => {}]) {
     const log = captureLog()
     const [status, body] = await (await answers(t, {}, log.server))(value)
-    t.strictSame([status, JSON.parse(body).errorType], [503, 'error-service-unavailable'], inspect(value))
+    t.strictSame([status, JSON.parse(body).errorType], [500, 'error-internal-server-error'], inspect(value))
     t.match(log.records().filter(({ level }) => level >= levels.warn), [
       { level: levels.error, err: { message: 'The store\'s latestOperation() must give an operation, or null' } }
     ])

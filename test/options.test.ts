@@ -1,8 +1,5 @@
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import Fastify, { type FastifyPluginAsync } from 'fastify'
 import t from 'tap'
-import ts from 'typescript'
 import importFileData, { importFileData as named, rocketChatImporters, type ImportFileDataOptions } from '../lib/index.js'
 import { build, call, operation, optionsOf, storeOf } from './fixtures/build.js'
 
@@ -38,7 +35,13 @@ const rows: Row[] = [
   ['importers.mine', mine => ({ importers: { mine } }), 'a string', ['a string']],
   ['prepare', prepare => ({ prepare }), 'a function, or left out', ['a function', 'missing']],
   ['stalledAfter', stalledAfter => ({ stalledAfter }), 'a whole number of milliseconds above 0', ['7', 'missing']],
-  ['writeTimeout', writeTimeout => ({ writeTimeout }), 'a whole number of milliseconds above 0', ['7', 'missing']]
+  ['writeTimeout', writeTimeout => ({ writeTimeout }), 'a whole number of milliseconds above 0', ['7', 'missing']],
+  ['route', route => ({ route }), 'an object of settings of the route', ['an object', 'missing']],
+  ['route.schema', schema => ({ route: { schema } }), 'an object of members of a schema', ['an object', 'missing']],
+  ...['method', 'url', 'path', 'handler', 'exposeHeadRoute', 'validatorCompiler', 'serializerCompiler', 'errorHandler'].map((name): Row =>
+    [`route.${name}`, value => ({ route: { [name]: value } }), 'left out: it is the plugin\'s own', ['missing']]),
+  ...['headers', 'response'].map((name): Row =>
+    [`route.schema.${name}`, value => ({ route: { schema: { [name]: value } } }), 'left out: it is the plugin\'s own', ['missing']])
 ]
 
 /** What the registration fails with. */
@@ -165,97 +168,34 @@ t.test('the same options may be registered more than once', async t => {
   }
 })
 
-t.test('an option that is not known is let be, since Fastify has its own', async t => {
-  await t.resolves(build(t, untyped({ logLevel: 'silent', logSerializers: {}, somebodyElse: true })))
+t.test('an option that is near the name of another fails the registration, with that name', async t => {
+  const rows = {
+    importer: 'importers',
+    lookUpUser: 'lookupUser',
+    hasPermision: 'hasPermission',
+    Store: 'store',
+    stalledafter: 'stalledAfter',
+    write_timeout: 'writeTimeout',
+    routes: 'route',
+    prefx: 'prefix',
+    loglevel: 'logLevel'
+  }
+  for (const [option, nearest] of Object.entries(rows)) {
+    await t.rejects(build(t, untyped({ [option]: {} })), invalid(option, `left out, or named "${nearest}"`, 'an object'), option)
+  }
+})
+
+t.test('an option that is near none fails the registration, before one that is missing', async t => {
+  for (const option of ['somebodyElse', '__proto', 'toString', 'db']) {
+    await t.rejects(build(t, untyped({ [option]: true, store: undefined })),
+      invalid(option, 'left out: there is no such option', 'true'), option)
+  }
+})
+
+t.test('Fastify\'s own options pass, and any other that is undefined', async t => {
+  await t.resolves(build(t, untyped({ logLevel: 'silent', logSerializers: {}, somebodyElse: undefined })))
 })
 
 t.test('the plugin is the default export, and has a name for whoever prefers one', async t => {
   t.equal(named, importFileData)
-})
-
-// What follows is checked by `npm run typecheck`: an `@ts-expect-error` over a line without an error is an error itself.
-
-interface HostUser { name: string, roles: string[] }
-
-t.test('the user object of the host\'s own type goes from the look-up to the permission check', async t => {
-  const user: HostUser = { name: 'ada', roles: ['admin'] }
-  const options: ImportFileDataOptions<HostUser> = {
-    lookupUser: async ({ userId }) => userId === '' ? undefined : user,
-    hasPermission: ({ roles }, permission) => permission === 'run-import' && roles.includes('admin'),
-    store: storeOf()
-  }
-  const app = Fastify()
-  t.teardown(() => app.close())
-  await app.register(importFileData, { prefix: '/api/v1', ...options })
-  t.equal((await call(app)).statusCode, 200)
-})
-
-t.test('the types of the options refuse what the check at registration refuses', async t => {
-  const app = Fastify()
-  const { lookupUser, hasPermission, store } = optionsOf()
-
-  // Never called: it is read by the compiler alone.
-  const onlyTyped = () => [
-    app.register(importFileData, { lookupUser, hasPermission, store }),
-    app.register(importFileData, { lookupUser, hasPermission, store, prefix: '/api/v1', importers: { mine: 'My importer' } }),
-    app.register(importFileData, { lookupUser: () => null, hasPermission: async () => false, store }),
-    app.register(importFileData, { lookupUser, hasPermission: (user: HostUser) => user.roles.length > 0, store }),
-    // @ts-expect-error lookupUser is missing
-    app.register(importFileData, { hasPermission, store }),
-    // @ts-expect-error hasPermission is missing
-    app.register(importFileData, { lookupUser, store }),
-    // @ts-expect-error store is missing
-    app.register(importFileData, { lookupUser, hasPermission }),
-    // @ts-expect-error a user is an object
-    app.register(importFileData, { lookupUser: () => 'ada', hasPermission, store }),
-    // @ts-expect-error a permission is true or false
-    app.register(importFileData, { lookupUser, hasPermission: () => 'yes', store }),
-    // @ts-expect-error a permission is true or false
-    app.register(importFileData, { lookupUser, hasPermission: () => undefined, store }),
-    // @ts-expect-error a method of the store is missing
-    app.register(importFileData, { lookupUser, hasPermission, store: { users: store.users, channels: store.channels } }),
-    // @ts-expect-error records come a batch at a time
-    app.register(importFileData, { lookupUser, hasPermission, store: { ...store, users: () => [{ importIds: ['U1'] }] } }),
-    // @ts-expect-error a display name is a string
-    app.register(importFileData, { lookupUser, hasPermission, store, importers: { mine: 7 } }),
-    // @ts-expect-error there is no such option
-    app.register(importFileData, { lookupUser, hasPermission, store, lookUpUser: lookupUser }),
-    // @ts-expect-error the name of a status
-    storeOf({ latestOperation: async () => ({ id: 'operation-1', status: 'user_selection' }) })
-  ]
-  t.type(onlyTyped, 'function')
-  await app.close()
-})
-
-t.test('the types of the host\'s Fastify get nothing of the plugin\'s', async t => {
-  const dir = t.testdir({
-    'host.ts': `
-      import Fastify from 'fastify'
-      import importFileData, { type ImportFileDataOptions } from './dist/index.js'
-      declare const options: ImportFileDataOptions
-      const app = Fastify()
-      app.register(importFileData, { prefix: '/api/v1', ...options })
-      // @ts-expect-error the decorator of @fastify/auth, which the plugin registers for itself
-      app.auth([])
-      app.get('/', async (request, reply) => {
-        // @ts-expect-error
-        request.user
-        // @ts-expect-error
-        request.caller
-        // @ts-expect-error
-        reply.caller
-        // @ts-expect-error
-        app.importFileData
-      })`
-  })
-  const root = fileURLToPath(new URL('..', import.meta.url))
-  const { config } = ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile)
-  const { options, fileNames } = ts.parseJsonConfigFileContent(config, ts.sys, root)
-  const declarations = { ...options, outDir: join(dir, 'dist'), emitDeclarationOnly: true, declarationMap: false, sourceMap: false }
-  t.equal(ts.createProgram(fileNames, declarations).emit().emitSkipped, false)
-
-  const { outDir, rootDir, declaration, declarationMap, sourceMap, ...rest } = options
-  const host = ts.createProgram([join(dir, 'host.ts')], { ...rest, noEmit: true })
-  const faults = ts.getPreEmitDiagnostics(host).map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'))
-  t.strictSame(faults, [])
 })

@@ -141,22 +141,52 @@ t.test('I5: a bad percent sign in the path is refused by the host', async t => {
   t.strictSame(calls, [])
 })
 
-t.test('I6: any method but GET is 404, and neither the look-up nor the store is asked', async t => {
+const NOT_ALLOWED = '{"success":false,"error":"Method Not Allowed [error-method-not-allowed]","errorType":"error-method-not-allowed"}'
+
+t.test('I6: any method but GET is 405 and says what is allowed, and neither the look-up nor the store is asked', async t => {
   for (const exposeHeadRoutes of [true, false]) {
     const { options, calls } = recorded()
     const app = await build(t, options, { exposeHeadRoutes })
-    for (const method of ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'HEAD'] as const) {
+    for (const method of ['POST', 'PUT', 'PATCH', 'DELETE', 'HEAD'] as const) {
       const sent: InjectOptions = { method, url: URL, headers: caller, ...(method.startsWith('P') && { payload: { importerKey: 'slack' } }) }
-      t.equal((await app.inject(sent)).statusCode, 404, method)
+      const { statusCode, headers, body } = await app.inject(sent)
+      t.strictSame([statusCode, headers.allow, body], [405, 'GET', method === 'HEAD' ? '' : NOT_ALLOWED], method)
     }
     t.strictSame(calls, [])
   }
 })
 
+t.test('I6: a POST is 405 whatever its body is', async t => {
+  const app = await build(t)
+  for (const type of ['application/json', 'text/csv', 'no type at all']) {
+    const { statusCode, body } = await app.inject({ method: 'POST', url: URL, headers: { 'content-type': type }, payload: '{"half' })
+    t.strictSame([statusCode, body], [405, NOT_ALLOWED], type)
+  }
+})
+
+t.test('I6: OPTIONS says what is allowed, without asking anybody', async t => {
+  const { options, calls } = recorded()
+  const { statusCode, headers, body } = await (await build(t, options)).inject({ method: 'OPTIONS', url: URL })
+  t.strictSame([statusCode, headers.allow, body], [204, 'GET', ''])
+  t.strictSame(calls, [])
+})
+
+t.test('I4: a slash at the end is 404 in the contract\'s envelope for every method, as anything below the path', async t => {
+  const { options, calls } = recorded()
+  const app = await build(t, options)
+  for (const method of ['GET', 'POST', 'OPTIONS'] as const) {
+    for (const url of [`${URL}/`, `${URL}/more`]) {
+      const { statusCode, body } = await app.inject({ method, url, headers: caller })
+      t.strictSame([statusCode, body], [404, '{"success":false,"error":"Not Found [error-not-found]","errorType":"error-not-found"}'], url)
+    }
+  }
+  t.strictSame(calls, [])
+})
+
 t.test('I6: TRACE, an unknown method and one in small letters are refused, and show the headers to nobody', async t => {
   const { options, calls } = recorded()
   const app = await build(t, options)
-  for (const [method, status] of [['TRACE', 404], ['BREW', 400], ['get', 400]] as const) {
+  for (const [method, status] of [['TRACE', 405], ['BREW', 400], ['get', 400]] as const) {
     const [reply] = await sendText(app, requestText([...callerLines, 'Connection: close'], { start: `${method} ${URL} HTTP/1.1` }))
     t.equal(reply?.status, status, method)
     t.notMatch(reply?.body, caller['x-auth-token'])
@@ -182,6 +212,17 @@ t.test('I6: a preflight is answered by the host\'s CORS plugin, without asking a
   t.strictSame([reply.statusCode, reply.body], [204, ''])
   t.equal(reply.headers['access-control-allow-headers'], 'x-user-id, x-auth-token')
   t.strictSame(calls, [])
+})
+
+t.test('I6: a preflight that the host\'s CORS plugin leaves to the route succeeds', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(cors, { origin: 'https://chat.example', preflightContinue: true })
+  await app.register(importFileData, { prefix: '/api/v1', ...optionsOf() })
+  const { statusCode, headers } = await app.inject({
+    method: 'OPTIONS', url: URL, headers: { origin: 'https://chat.example', 'access-control-request-method': 'GET' }
+  })
+  t.strictSame([statusCode, headers['access-control-allow-origin']], [204, 'https://chat.example'])
 })
 
 t.test('I7: the body of a GET is not looked at, and the next call on the connection is answered, too', async t => {

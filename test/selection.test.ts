@@ -10,6 +10,7 @@ import { build, call, captureLog, levels, NOTHING_STAGED, operation, storeOf } f
 import { startImportSchemas } from './fixtures/start-import.js'
 import { chunksOf, readAll, request, userBatch, watchedUsers } from './fixtures/streaming.js'
 
+const INTERNAL = '{"success":false,"error":"Internal Server Error [error-internal-server-error]","errorType":"error-internal-server-error"}'
 const UNAVAILABLE = '{"success":false,"error":"The import data cannot be read at the moment. Please try again in a few seconds. ' +
   '[error-service-unavailable]","errorType":"error-service-unavailable"}'
 
@@ -424,7 +425,7 @@ const noBatch: Record<string, unknown> = {
 }
 
 for (const method of ['users', 'channels', 'contacts'] as const) {
-  t.test(`a store whose ${method}() gives what are no batches is a 503, and the log says so`, async t => {
+  t.test(`a store whose ${method}() gives what are no batches is a 500, and the log says so`, async t => {
     const isNoIterable = `The store's ${method}() must give an iterable or async iterable of arrays`
     const isNoArray = `The store's ${method}() must give its records in arrays, a batch at a time`
     const rows = [
@@ -437,18 +438,18 @@ for (const method of ['users', 'channels', 'contacts'] as const) {
       if (method === 'contacts' && (kind === 'undefined' || kind === 'null')) continue
       const log = captureLog()
       const { statusCode, body } = await call(await build(t, { store: storeOf({ [method]: source }) }, log.server))
-      t.strictSame([statusCode, body], [503, UNAVAILABLE], kind)
+      t.strictSame([statusCode, body], [500, INTERNAL], kind)
       t.match(log.records().filter(({ level }) => level >= levels.warn), [{ level: levels.error, err: { message } }], kind)
     }
   })
 }
 
-t.test('a store whose countMessages() gives what is no count is a 503, and the log says so', async t => {
+t.test('a store whose countMessages() gives what is no count is a 500, and the log says so', async t => {
   for (const messages of [NaN, -1, 1.5, Infinity, 2 ** 53, '7', 7n, null, undefined, {}, Long.fromNumber(7)]) {
     const log = captureLog()
     const countMessages = async () => messages as number
     const { statusCode, body } = await call(await build(t, { store: storeOf({ countMessages }) }, log.server))
-    t.strictSame([statusCode, body], [503, UNAVAILABLE], inspected(messages))
+    t.strictSame([statusCode, body], [500, INTERNAL], inspected(messages))
     t.match(log.records().filter(({ level }) => level >= levels.warn), [
       { level: levels.error, err: { message: 'The store\'s countMessages() must give a whole number, 0 or more' } }
     ])

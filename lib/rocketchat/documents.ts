@@ -1,4 +1,3 @@
-import { type ImportStatus } from '../operation.js'
 import { type ImportFileDataOptions } from '../options.js'
 import { type ImportCount, type ImportOperation, type StagedChannel, type StagedContact, type StagedUser } from '../store.js'
 
@@ -57,8 +56,7 @@ export function toOperation (document: OperationDocument): ImportOperation {
   const { _id, status, importerKey, valid, file, messagesstatus, count, _updatedAt } = document
   return {
     id: String(_id),
-    // A status of a Rocket.Chat to come is the plugin's to tell.
-    status: status as ImportStatus,
+    status: status ?? '',
     valid: valid === true,
     reading: messagesstatus ?? null,
     file: file ?? null,

@@ -1,0 +1,172 @@
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { type ZodTypeProvider } from 'fastify-type-provider-zod'
+import t from 'tap'
+import ts from 'typescript'
+import { importFileData, type ImportFileDataOptions, type ImportOperation } from '../lib/index.js'
+import { type DatabaseLike, rocketChatDatabase, rocketChatDump } from '../lib/rocketchat/index.js'
+import { call, optionsOf, storeOf } from './fixtures/build.js'
+import { documents } from './fixtures/documents.js'
+
+// Most of this is checked by `npm run typecheck`, and never run: an `@ts-expect-error` over a line without an error is an error.
+
+interface HostUser { name: string, roles: string[] }
+
+const store = storeOf()
+
+t.test('the user object of the host\'s own type goes from the look-up to the permission check', async t => {
+  const user: HostUser = { name: 'ada', roles: ['admin'] }
+  const options: ImportFileDataOptions<HostUser> = {
+    lookupUser: async ({ userId }) => userId === '' ? undefined : user,
+    hasPermission: ({ roles }, permission) => permission === 'run-import' && roles.includes('admin'),
+    store: storeOf()
+  }
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(importFileData, { prefix: '/api/v1', ...options })
+  t.equal((await call(app)).statusCode, 200)
+})
+
+/** What TypeScript takes, and what it refuses. */
+const typed: Record<string, (app: FastifyInstance) => unknown> = {
+  'hasPermission takes what lookupUser gives, sync or async, with null or undefined for nobody': app => [
+    app.register(importFileData, {
+      prefix: '/api/v1',
+      lookupUser: async ({ userId, authToken }) => userId === 'ada' && authToken === 'secret' ? { id: userId, role: 'admin' } : null,
+      hasPermission: async (user, permission) => user.role === 'admin' && permission === 'run-import',
+      store
+    }),
+    app.register(importFileData, {
+      lookupUser: ({ userId }, request) => request.ip === userId ? { role: 'admin' } : undefined,
+      hasPermission: ({ role }) => role === 'admin',
+      store
+    }),
+    app.register(importFileData, {
+      lookupUser () { return { role: 'admin' } }, hasPermission (user) { return user.role === 'admin' }, store
+    }),
+    app.register(importFileData, { lookupUser: () => null, hasPermission: async () => false, store }),
+    app.register(import('../lib/index.js'), {
+      lookupUser: () => ({ role: 'admin' }), hasPermission: user => user.role === 'admin', store
+    })
+  ],
+  'hasPermission may ask for less than lookupUser gives': app =>
+    app.register(importFileData, {
+      lookupUser: () => ({ id: 7, role: 'admin' }), hasPermission: ({ role }: { role: string }) => role === 'admin', store
+    }),
+  'hasPermission that does not take what lookupUser gives is an error': app => [
+    // @ts-expect-error there is no such member
+    app.register(importFileData, { lookupUser: () => ({ role: 'admin' }), hasPermission: user => user.roles.length > 0, store }),
+    // @ts-expect-error another kind of user
+    app.register(importFileData, { lookupUser: () => ({ role: 'admin' }), hasPermission: (user: HostUser) => user.name === 'ada', store }),
+    // @ts-expect-error more of a user than there is
+    app.register(importFileData, { lookupUser: async () => ({ name: 'ada' }), hasPermission: (user: HostUser) => user.name === 'ada', store }),
+    // @ts-expect-error any object, of which nothing is known
+    app.register(importFileData, { ...optionsOf(), hasPermission: (user: HostUser) => user.roles.length > 0 })
+  ],
+  'options in variables are taken, with a kind of user or without': (app, options: ImportFileDataOptions = optionsOf()) => [
+    app.register(importFileData, options),
+    app.register(importFileData, { prefix: '/api/v1', ...options }),
+    app.register(importFileData, () => ({ prefix: '/api/v1', ...options }))
+  ],
+  'what is injected for Rocket.Chat\'s layout is taken': (app, db: DatabaseLike = { collection: () => { throw new Error('never called') } }) => [
+    app.register(importFileData, { prefix: '/api/v1', ...rocketChatDatabase(db) }),
+    app.register(importFileData, { prefix: '/api/v1', ...rocketChatDump(documents()), stalledAfter: 1000 })
+  ],
+  'servers of any kind are taken': () => [
+    Fastify({ http2: true }).register(importFileData, {
+      lookupUser: () => ({ role: 'admin' }), hasPermission: user => user.role === 'admin', store
+    }),
+    Fastify({ https: {} }).register(importFileData, {
+      lookupUser: () => ({ role: 'admin' }), hasPermission: user => user.role === 'admin', store
+    }),
+    Fastify({ loggerInstance: Object.assign(Fastify().log, { audit: () => {} }) }).register(importFileData, {
+      lookupUser: () => ({ role: 'admin' }), hasPermission: user => user.role === 'admin', store
+    }),
+    Fastify().withTypeProvider<ZodTypeProvider>().register(importFileData, {
+      lookupUser: () => ({ role: 'admin' }), hasPermission: user => user.role === 'admin', store
+    })
+  ],
+  'what the check at registration refuses is an error': (app, { lookupUser, hasPermission } = optionsOf()) => [
+    // @ts-expect-error there are no options
+    app.register(importFileData),
+    // @ts-expect-error lookupUser is missing
+    app.register(importFileData, { hasPermission, store }),
+    // @ts-expect-error hasPermission is missing
+    app.register(importFileData, { lookupUser, store }),
+    // @ts-expect-error store is missing
+    app.register(importFileData, { lookupUser, hasPermission }),
+    // @ts-expect-error a user is an object
+    app.register(importFileData, { lookupUser: () => 'ada', hasPermission, store }),
+    // @ts-expect-error a permission is true or false
+    app.register(importFileData, { lookupUser, hasPermission: () => 'yes', store }),
+    // @ts-expect-error a permission is true or false
+    app.register(importFileData, { lookupUser, hasPermission: () => undefined, store }),
+    // @ts-expect-error a method of the store is missing
+    app.register(importFileData, { lookupUser, hasPermission, store: { users: store.users, channels: store.channels } }),
+    // @ts-expect-error records come a batch at a time
+    app.register(importFileData, { lookupUser, hasPermission, store: { ...store, users: () => [{ importIds: ['U1'] }] } }),
+    // @ts-expect-error a display name is a string
+    app.register(importFileData, { lookupUser, hasPermission, store, importers: { mine: 7 } }),
+    // @ts-expect-error there is no such option
+    app.register(importFileData, { lookupUser, hasPermission, store, lookUpUser: lookupUser }),
+    // @ts-expect-error the plugin's own
+    app.register(importFileData, { lookupUser, hasPermission, store, route: { handler: () => {} } }),
+    // @ts-expect-error the plugin's own
+    app.register(importFileData, { lookupUser, hasPermission, store, route: { schema: { response: {} } } })
+  ],
+  'settings of the route are taken': app =>
+    app.register(importFileData, {
+      ...optionsOf(),
+      route: {
+        constraints: { host: 'chat.example' },
+        config: { swaggerTransform: false },
+        handlerTimeout: 10_000,
+        logLevel: 'warn',
+        onRequest: [async ({ ip }, reply) => { reply.header('X-Address', ip) }],
+        schema: { tags: ['Import'], operationId: 'progress', security: [], params: { type: 'object' } }
+      }
+    }),
+  'a status may be any text': (_app, row: { id: string, status: string } = { id: 'operation-1', status: '' }): ImportOperation[] => [
+    row, { id: row.id, status: row.status }, { id: 'operation-1', status: 'importer_done' }
+  ]
+}
+
+for (const [name, onlyTyped] of Object.entries(typed)) {
+  t.test(`in types, ${name}`, async t => {
+    t.type(onlyTyped, 'function')
+  })
+}
+
+t.test('the types of the host\'s Fastify get nothing of the plugin\'s', async t => {
+  const dir = t.testdir({
+    'host.ts': `
+      import Fastify from 'fastify'
+      import importFileData, { type ImportFileDataOptions } from './dist/index.js'
+      declare const options: ImportFileDataOptions
+      const app = Fastify()
+      app.register(importFileData, { prefix: '/api/v1', ...options })
+      // @ts-expect-error the decorator of @fastify/auth, which the plugin registers for itself
+      app.auth([])
+      app.get('/', async (request, reply) => {
+        // @ts-expect-error
+        request.user
+        // @ts-expect-error
+        request.caller
+        // @ts-expect-error
+        reply.caller
+        // @ts-expect-error
+        app.importFileData
+      })`
+  })
+  const root = fileURLToPath(new URL('..', import.meta.url))
+  const { config } = ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile)
+  const { options, fileNames } = ts.parseJsonConfigFileContent(config, ts.sys, root)
+  const declarations = { ...options, outDir: join(dir, 'dist'), emitDeclarationOnly: true, declarationMap: false, sourceMap: false }
+  t.equal(ts.createProgram(fileNames, declarations).emit().emitSkipped, false)
+
+  const { outDir, rootDir, declaration, declarationMap, sourceMap, ...rest } = options
+  const host = ts.createProgram([join(dir, 'host.ts')], { ...rest, noEmit: true })
+  const faults = ts.getPreEmitDiagnostics(host).map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'))
+  t.strictSame(faults, [])
+})
