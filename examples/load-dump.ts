@@ -1,72 +1,128 @@
 import { createReadStream } from 'node:fs'
-import { stat } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { createGunzip } from 'node:zlib'
 import { EJSON } from 'bson'
 import { type RocketChatDocuments } from '../lib/rocketchat/index.js'
+import { type JsonDocument, NotExtendedJson, isDocument, readDocuments, reasonOf } from './read-documents.js'
 import { StartupError } from './startup-error.js'
 
+type Collection = keyof RocketChatDocuments
+
+/** The endings of a collection's file, in the order in which they are looked for. The last two are refused, with advice. */
+const ENDINGS = ['.json', '.json.gz', '.bson', '.bson.gz']
+
+/** The members of documents that are kept in memory: true, or those of an embedded document. */
+interface Members { readonly [name: string]: true | Members }
+
+const MEMBERS: Record<Collection, Members> = {
+  rocketchat_import: {
+    _id: true, ts: true, status: true, importerKey: true, valid: true, file: true, messagesstatus: true, count: true, _updatedAt: true
+  },
+  rocketchat_import_data: {
+    dataType: true,
+    data: {
+      importIds: true, username: true, name: true, emails: true, phones: true, deleted: true, archived: true, type: true, t: true
+    }
+  },
+  users: { _id: true, active: true, roles: true, services: { resume: { loginTokens: true } } },
+  rocketchat_permissions: { _id: true, roles: true }
+}
+
+/** Stands for each staged message: they are only counted. */
+const MESSAGE = Object.freeze(EJSON.deserialize({ dataType: 'message' }))
+
 /**
- * Reads a folder with four of Rocket.Chat's collections, each in a file of its own as `mongoexport` writes it: one document in
- * Extended JSON a line.
+ * Reads a folder with four of Rocket.Chat's collections, each in a file of its own as `mongoexport` or MongoDB Compass writes it. The
+ * file may be compressed by gzip. Only what the replies need is kept.
  *
  * @throws StartupError, which names the folder, or the file and the line
  */
 export async function loadDump (dataDir: string): Promise<RocketChatDocuments> {
-  const found = await stat(dataDir).catch(() => undefined)
-  if (!found?.isDirectory()) {
+  const files = await readdir(dataDir).catch(() => undefined)
+  if (files === undefined) {
     throw new StartupError(`${dataDir} is not a folder: set DATA_DIR to one with rocketchat_import.json, ` +
       'rocketchat_import_data.json, users.json and rocketchat_permissions.json, as mongoexport writes them.')
   }
+  async function read<Document> (collection: Collection): Promise<Document[]> {
+    const name = ENDINGS.map(ending => collection + ending).find(name => files?.includes(name)) ?? `${collection}.json`
+    return await readCollection(join(dataDir, name), collection)
+  }
   return {
-    rocketchat_import: await readCollection(dataDir, 'rocketchat_import'),
-    rocketchat_import_data: await readCollection(dataDir, 'rocketchat_import_data'),
-    users: await readCollection(dataDir, 'users'),
-    rocketchat_permissions: await readCollection(dataDir, 'rocketchat_permissions')
+    rocketchat_import: await read('rocketchat_import'),
+    rocketchat_import_data: await read('rocketchat_import_data'),
+    users: await read('users'),
+    rocketchat_permissions: await read('rocketchat_permissions')
   }
 }
 
-async function readCollection<Document> (dataDir: string, collection: keyof RocketChatDocuments): Promise<Document[]> {
-  const path = join(dataDir, `${collection}.json`)
+async function readCollection<Document> (path: string, collection: Collection): Promise<Document[]> {
   const documents: Document[] = []
-  let number = 0
-  try {
-    for await (const line of readLines(path)) {
-      number++
-      if (line.trim() !== '') documents.push(parseDocument(line))
+  // Kept apart: when reading fails, a pipeline may reject with an AbortError of its own instead.
+  let problem: unknown
+  const read = async (chunks: AsyncIterable<Buffer>): Promise<void> => {
+    try {
+      await readDocuments(refuseOtherFormats(chunks, path, collection), document => { documents.push(keep(document, collection)) })
+    } catch (failure) {
+      if (failure instanceof StartupError || failure instanceof NotExtendedJson) problem = failure
+      throw failure
     }
-  } catch (failure) {
-    throw failure instanceof SyntaxError
-      ? new StartupError(`${path}, line ${number}: ${failure.message}. Each line is to be one document, as mongoexport ` +
-        'writes it without --jsonArray and without --pretty.')
-      : new StartupError(`${path} cannot be read (${reasonOf(failure).split(',')[0]}): write it with ` +
-        `mongoexport --collection=${collection} --out=${collection}.json, and set DATA_DIR to its folder.`)
+  }
+  const command = commandOf(collection)
+  try {
+    const file = createReadStream(path)
+    await (path.endsWith('.gz') ? pipeline(file, createGunzip(), read) : pipeline(file, read))
+  } catch (thrown) {
+    const failure = problem ?? thrown
+    if (failure instanceof StartupError) throw failure
+    if (failure instanceof NotExtendedJson) throw new StartupError(`${path}${failure.message}. Write it with ${command}.`)
+    if (Object(failure).code === 'Z_BUF_ERROR') throw new StartupError(`${path} is cut off. Write it again with ${command}.`)
+    throw new StartupError(`${path} cannot be read (${reasonOf(failure).split(',')[0]}): write it with ${command}, ` +
+      'and set DATA_DIR to its folder.')
   }
   return documents
 }
 
-// Not node:readline: to that, U+2028 ends a line, which in JSON may stand in the middle of a name.
-async function * readLines (path: string): AsyncGenerator<string> {
-  let text = ''
-  for await (const chunk of createReadStream(path, 'utf8')) {
-    const lines = (text + chunk).split('\n')
-    text = lines.splice(-1).join()
-    yield * lines
-  }
-  yield text
+// The plugin checks the type of every field itself.
+function keep<Document> (document: JsonDocument, collection: Collection): Document {
+  const isMessage = collection === 'rocketchat_import_data' && document.dataType === 'message'
+  // A 64-bit integer becomes a bigint: a number would round it.
+  return isMessage ? MESSAGE : EJSON.deserialize(membersOf(document, MEMBERS[collection]), { useBigInt64: true })
 }
 
-// Whoever reads the documents trusts no field of theirs to be what its type says.
-function parseDocument<Document> (line: string): Document {
-  let document
-  try {
-    document = EJSON.parse(line)
-  } catch (failure) {
-    throw new SyntaxError(`not Extended JSON (${reasonOf(failure)})`)
+function membersOf (document: JsonDocument, members: Members): JsonDocument {
+  const kept: JsonDocument = {}
+  for (const [name, inner] of Object.entries(members)) {
+    const value = document[name]
+    if (value !== undefined) kept[name] = inner !== true && isDocument(value) ? membersOf(value, inner) : value
   }
-  if (document === null || Object.getPrototypeOf(document) !== Object.prototype) throw new SyntaxError('not a JSON object')
-  return document
+  return kept
 }
 
-function reasonOf (failure: unknown): string {
-  return String(failure).replace(/[\p{C}\p{Z}]+/gu, ' ')
+async function * refuseOtherFormats (chunks: AsyncIterable<Buffer>, path: string, collection: Collection): AsyncGenerator<Buffer> {
+  let isFirst = true
+  for await (const chunk of chunks) {
+    const advice = isFirst ? adviceOn(chunk.toString('latin1', 0, 4), collection) : undefined
+    if (advice !== undefined) throw new StartupError(`${path} is ${advice}.`)
+    isFirst = false
+    yield chunk
+  }
+}
+
+/** What to do about a file that begins with these bytes; undefined when it may be JSON. */
+function adviceOn (bytes: string, collection: Collection): string | undefined {
+  if (/^(\xff\xfe|\xfe\xff|[\s[{]\0[^\0]|\0[\s[{])/.test(bytes)) {
+    return `in UTF-16, as PowerShell's > writes it: write it with ${commandOf(collection)}`
+  }
+  if (bytes.startsWith('\x1f\x8b')) return `compressed by gzip: name it ${collection}.json.gz`
+  if (bytes.includes('\0')) {
+    return `BSON, as mongodump writes it: write it with ${commandOf(collection)}, or make JSON of it with ` +
+      `bsondump --outFile=${collection}.json ${collection}.bson`
+  }
+  return undefined
+}
+
+function commandOf (collection: Collection): string {
+  return `mongoexport --collection=${collection} --out=${collection}.json`
 }

@@ -17,7 +17,7 @@ const needsServer = { skip: mongo.missing }
 
 /** The sample import, as mongoimport would bring it into a database. */
 async function importSample (db: Db): Promise<void> {
-  for (const [name, documents] of Object.entries(await loadDump(SAMPLE_IMPORT))) await db.collection(name).insertMany([...documents])
+  for (const [name, documents] of Object.entries(await loadDump(SAMPLE_IMPORT))) await db.collection(name).insertMany(documents.map((document: object) => ({ ...document })))
 }
 
 /** Where a server logs to: `logged` settles once a line with such a text has come. */

@@ -6,6 +6,8 @@ import { dirname, join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
+import { gzipSync } from 'node:zlib'
+import { BSON } from 'bson'
 import { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { demoImport } from '../examples/demo-import.js'
@@ -14,6 +16,7 @@ import { closer } from '../examples/launch.js'
 import { type Serve, buildServer, start, startIfRun } from '../examples/server.js'
 import { SAMPLE_IMPORT, readSettings } from '../examples/settings.js'
 import { StartupError, listenFailure } from '../examples/startup-error.js'
+import { type UserItem } from '../lib/index.js'
 import { hashLoginToken } from '../lib/rocketchat/index.js'
 import { FORBIDDEN, UNAUTHORIZED, call, caller, callerLines, requestText, sendText } from './fixtures/build.js'
 
@@ -296,8 +299,8 @@ t.test('a folder in place of a file is named', async t => {
 })
 
 t.test('a line that is not JSON is named by its file and its number', async t => {
-  const dataDir = t.testdir(dump({ 'users.json': '{"_id":"1"}\n\n{"_id":\n' }))
-  t.match(await problemOf(dataDir), `${join(dataDir, 'users.json')}, line 3: not Extended JSON (`)
+  const dataDir = t.testdir(dump({ 'users.json': '{"_id":"1"}\n\n{"_id":x}\n' }))
+  t.match(await problemOf(dataDir), `${join(dataDir, 'users.json')}, line 3: not Extended JSON (document 2, `)
 })
 
 t.test('a line that is JSON, but not Extended JSON, is named', async t => {
@@ -305,12 +308,90 @@ t.test('a line that is JSON, but not Extended JSON, is named', async t => {
   t.match(await problemOf(dataDir), `${join(dataDir, 'rocketchat_import.json')}, line 1: not Extended JSON (`)
 })
 
-t.test('a line that is not an object is named, and what mongoexport is not to be told', async t => {
+t.test('what is not a document is named, with the command that writes documents', async t => {
   for (const line of ['[{"_id":"1"}]', 'null', '3', '"text"', '{"$oid":"507f1f77bcf86cd799439011"}', '{"$date":"2026-01-01T00:00:00Z"}']) {
     const dataDir = t.testdir(dump({ 'rocketchat_permissions.json': `{"_id":"run-import"}\n${line}\n` }))
-    t.equal(await problemOf(dataDir), `${join(dataDir, 'rocketchat_permissions.json')}, line 2: not a JSON object. ` +
-      'Each line is to be one document, as mongoexport writes it without --jsonArray and without --pretty.')
+    t.equal(await problemOf(dataDir), `${join(dataDir, 'rocketchat_permissions.json')}, line 2: not a JSON object (document 2). ` +
+      'Write it with mongoexport --collection=rocketchat_permissions --out=rocketchat_permissions.json.')
   }
+})
+
+// What mongoexport and Compass write.
+
+const oneALine = dump({
+  'rocketchat_import_data.json': [
+    staged('user', { importIds: ['U1'], username: 'zoë\u2028', emails: ['zoe@example.com'], name: 'Zoë' }), staged('message', { msg: 'Hello' })
+  ]
+})
+
+/** The documents of a file, each as text. */
+const linesOf = (text: string) => text.split('\n').filter(line => line !== '')
+
+const forms: Record<string, (text: string) => string | Buffer> = {
+  'one document a line': text => text,
+  'without a line end after the last': text => text.trimEnd(),
+  'with CRLF': text => text.replaceAll('\n', '\r\n'),
+  'with a UTF-8 BOM': text => `\ufeff${text}`,
+  'as --jsonArray': text => `[${linesOf(text).join(',')}]\n`,
+  'as --jsonArray with a BOM and line ends': text => `\ufeff\r\n[\r\n${linesOf(text).join(',\r\n')}\r\n]\r\n`,
+  'as --pretty': text => linesOf(text).map(line => JSON.stringify(JSON.parse(line), undefined, '\t')).join('\n'),
+  'as --jsonArray --pretty': text => JSON.stringify(linesOf(text).map(line => JSON.parse(line)), undefined, 2),
+  'as Compass writes it': text => JSON.stringify(linesOf(text).map(line => JSON.parse(line)), undefined, 2).replace(/^\[\n/, '[')
+}
+
+for (const [name, write] of Object.entries(forms)) {
+  for (const isCompressed of [false, true]) {
+    t.test(`DATA_DIR is read ${name}${isCompressed ? ', compressed by gzip' : ''}`, async t => {
+      const files = Object.entries(oneALine).map(([file, text]) =>
+        isCompressed ? [`${file}.gz`, gzipSync(write(text))] : [file, write(text)])
+      const { users, message_count: messages } = (await call(await build(t, { DATA_DIR: t.testdir(Object.fromEntries(files)) }))).json()
+      t.strictSame(users.map((user: UserItem) => [user.user_id, user.username]), [['U1', 'zoë\u2028']])
+      t.equal(messages, 1)
+    })
+  }
+}
+
+t.test('integers beyond 2^53 keep their digits, however they are written', async t => {
+  const ids = ['9007199254740993', '-9223372036854775808', '9223372036854775807', '18446744073709551616', '7', '1.5']
+  const written = [
+    '9007199254740993', '{"$numberLong":"-9223372036854775808"}', '9223372036854775807', '18446744073709551616', '{"$numberInt":"7"}',
+    '{"$numberDouble":"1.5"}'
+  ]
+  const users = written.map(number =>
+    `{"dataType":"user","data":{"importIds":[${number}],"username":${number},"emails":[${number}]}}`)
+  const app = await build(t, { DATA_DIR: t.testdir(dump({ 'rocketchat_import_data.json': users.join('\n') })) })
+  t.strictSame((await call(app)).json().users.map((user: UserItem) => [user.user_id, user.username, user.email]), ids.map(id => [id, id, id]))
+})
+
+t.test('a file in another format is refused in one line that names the format and what to do', async t => {
+  const text = oneALine['users.json'] ?? ''
+  const bson = BSON.serialize({ _id: 'ada' })
+  const utf16 = Buffer.from(text, 'utf16le')
+  const rows: Array<[files: Record<string, string | Buffer>, problem: RegExp]> = [
+    [{ 'users.json': Buffer.concat([Buffer.from([0xff, 0xfe]), utf16]) }, /users\.json is in UTF-16, .*mongoexport --collection=users/],
+    [{ 'users.json': utf16 }, /users\.json is in UTF-16/],
+    [{ 'users.json': Buffer.from(utf16).swap16() }, /users\.json is in UTF-16/],
+    [{ 'users.json': Buffer.from(bson) }, /users\.json is BSON, as mongodump writes it: .*bsondump/],
+    [{ 'users.bson': Buffer.from(bson) }, /users\.bson is BSON/],
+    [{ 'users.bson.gz': gzipSync(bson) }, /users\.bson\.gz is BSON/],
+    [{ 'users.json': gzipSync(text) }, /users\.json is compressed by gzip: name it users\.json\.gz/],
+    [{ 'users.json': text.slice(0, -20) }, /users\.json, line 1: the file ends here, but the document does not: it is cut off/],
+    [{ 'users.json': `[${text.trim()}` }, /users\.json, line \d: the file ends here, but the document does not/],
+    [{ 'users.json.gz': gzipSync(text).subarray(0, -12) }, /users\.json\.gz is cut off/],
+    [{ 'users.json.gz': text }, /users\.json\.gz cannot be read \(/]
+  ]
+  for (const [files, problem] of rows) {
+    const { 'users.json': _left, ...others } = oneALine
+    const message = await problemOf(t.testdir({ ...others, ...files }))
+    t.match(message, problem)
+    t.notMatch(message, '\n')
+  }
+})
+
+t.test('of a file that is one long line, time grows with its length', async t => {
+  const users = Array.from({ length: 100_000 }, (_, number) => staged('user', { importIds: [`U${number}`], bio: 'x'.repeat(100) }))
+  const app = await build(t, { DATA_DIR: t.testdir(dump({ 'rocketchat_import_data.json': JSON.stringify(users) })) })
+  t.equal((await call(app)).json().users.length, 100_000)
 })
 
 t.test('what is wrong with a line is told in one line, whatever is in it', async t => {

@@ -1,3 +1,4 @@
+import { BSON } from 'mongodb'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { hashLoginToken, rocketChatDatabase, type RocketChatDocuments, rocketChatDump, type RocketChatOptions } from '../lib/rocketchat/index.js'
@@ -33,6 +34,29 @@ const backends: Record<string, Start> = {
     return { ...rocketChatDatabase(db), change }
   }
 }
+
+const { Binary, BSONRegExp, BSONSymbol, Code, Decimal128, Double, Int32, Long, MaxKey, MinKey, ObjectId, Timestamp } = BSON
+
+/** Values of `ts` in the order in which MongoDB sorts them: those that every database of these tests can store. */
+const sortedValues: unknown[] = [
+  [], null, -1, Long.fromNumber(0), 1.5, Long.fromString('9007199254740992'), Long.fromString('9007199254740993'), 1e21, '', 'a', 'b', '\uffff', '😀',
+  {}, { a: 1 }, { a: 2 }, { a: 2, b: 1 }, { b: 1 }, { a: 'text' }, { a: { b: 1 } },
+  new Binary(Buffer.from([2])), new Binary(Buffer.from([1]), 4), new Binary(Buffer.from([1, 1])),
+  new ObjectId('00'.repeat(12)), [new ObjectId('0a'.repeat(12)), 'text'], new ObjectId('ff'.repeat(12)),
+  false, true, new Date(-1), [new Date(1), 7, null], new Date(2), new Timestamp({ t: 1, i: 2 }), new Timestamp({ t: 2 ** 32 - 1, i: 1 }),
+  new BSONRegExp('a'), /b/
+]
+
+/** Those and more, which only MongoDB itself can store. */
+const moreSortedValues: unknown[] = [
+  new MinKey(), ...sortedValues.slice(0, 2), NaN, -Infinity, Decimal128.fromString('-1.5'), -1, 0n, Decimal128.fromString('0.5'), new Int32(1),
+  Decimal128.fromString('9007199254740993'), 9007199254740994n, new Double(1e21), Infinity, 'a', new BSONSymbol('b'), 'c',
+  { a: [1] }, [[]], [[1], [0, 2]], [[1, 2]], new Uint8Array([1]), ...sortedValues.slice(-10), /b/i, new Code('a'), new Code('b'), new MaxKey()
+]
+
+/** Each value with the next, as operations that have it as `ts`. */
+const neighboursOf = (values: readonly unknown[]) =>
+  values.slice(1).map((value, index) => [{ _id: index, ts: values[index] }, { _id: index + 1, ts: value }])
 
 const OPERATION_NOT_FOUND =
   '{"success":false,"error":"Import Operation Not Found [error-operation-not-found]","errorType":"error-operation-not-found"}'
@@ -125,6 +149,22 @@ for (const [backend, start] of Object.entries(backends)) {
     }
   })
 
+  test('a malformed document of a user is no match', async t => {
+    const id = caller['x-user-id']
+    const { answer, change } = await serve(t, nothingStaged)
+    const { services, ...rest } = userDocument(id, [tokens.ada], { roles: ['admin'] })
+    const { hashedToken } = services.resume.loginTokens[0]!
+    const malformed: unknown[] = [
+      null, 'text', 7, [], { resume: null }, { resume: 'text' }, { resume: [] }, { resume: { loginTokens: null } },
+      ...['text', hashedToken, 7, {}, { 0: { hashedToken } }, [null], [hashedToken], [7], [{}], [{ hashedToken: null }], [{ hashedToken: 7 }],
+        [{ hashedToken: { hashedToken } }]].map(loginTokens => ({ resume: { loginTokens } }))
+    ]
+    for (const services of malformed) {
+      await change({ users: ill({ ...rest, services }) })
+      t.strictSame(await answer(), [401, UNAUTHORIZED], JSON.stringify(services))
+    }
+  })
+
   // And may they
 
   test('a user may run imports who has one of the roles that the permission has now', async t => {
@@ -140,6 +180,11 @@ for (const [backend, start] of Object.entries(backends)) {
       [undefined, ['admin'], false],
       [undefined, undefined, false],
       [['Admin'], ['admin'], false],
+      [null, null, false],
+      [[null], [null], false],
+      [[7], [7], false],
+      [{ 0: 'admin' }, ['admin'], false],
+      [['admin'], { 0: 'admin' }, false],
       [['admin'], 'administrator', false],
       ['admin', ['admin', 'a'], false]
     ]
@@ -203,6 +248,25 @@ for (const [backend, start] of Object.entries(backends)) {
     }
   })
 
+  test('the newest of two operations is the one that MongoDB sorts first, whatever the types of their ts', async t => {
+    const { options, change } = await serve(t, { rocketchat_import: [] })
+    for (const [older, newer] of neighboursOf(sortedValues)) {
+      for (const operations of [[older, newer], [newer, older]]) {
+        await change({ rocketchat_import: ill(...operations) })
+        t.equal((await options.store.latestOperation(context()))?.id, String(newer?._id), JSON.stringify(operations))
+      }
+    }
+  })
+
+  test('of operations whose ts is equal the newest is the first', async t => {
+    const { options, change } = await serve(t, { rocketchat_import: [] })
+    const equal = [[5, Long.fromNumber(5), 5], [null, undefined, null], [[], []], ['a', 'a'], [new Date(7), new Date(7)], [[1, 5], 5, [5]], [{ a: 1 }, { a: 1 }]]
+    for (const values of equal) {
+      await change({ rocketchat_import: ill(...values.map((ts, _id) => ({ _id, ...(ts !== undefined && { ts }) }))) })
+      t.equal((await options.store.latestOperation(context()))?.id, '0', JSON.stringify(values))
+    }
+  })
+
   test('of operations of the same moment it is one, and each time the same', async t => {
     const { options } = await serve(t, { rocketchat_import: ['a', 'b', 'c'].map(_id => operationDocument({ _id })) })
     const ids = new Set<string | undefined>()
@@ -263,6 +327,27 @@ for (const [backend, start] of Object.entries(backends)) {
     }
   })
 
+  test('counts that are 64-bit integers, or have another type of number, are told as numbers', async t => {
+    const { answer } = await serve(t, {
+      rocketchat_import: [preparing({
+        _updatedAt: undefined,
+        count: { total: Long.fromNumber(2 ** 40), users: new Int32(5), channels: new Double(3), messages: Long.MAX_VALUE, contacts: 'many' }
+      })]
+    })
+    t.strictSame(await answer(), [200,
+      '{"waiting":true,"step":"importer_preparing_users","count":{"total":1099511627776,"users":5,"channels":3},"success":true}'])
+  })
+
+  test('an operation whose id or importer is an embedded document is answered as any other', async t => {
+    const { answer, change } = await serve(t, { rocketchat_import_data: [] })
+    const odd = { toString: 'text', toJSON: 'text', number: 5n }
+    await change({ rocketchat_import: ill(operationDocument({ _id: odd, importerKey: undefined })) })
+    t.strictSame(await answer(), [200, NOTHING_STAGED])
+    await change({ rocketchat_import: ill(operationDocument({ importerKey: odd })) })
+    const [status, body] = await answer()
+    t.strictSame([status, JSON.parse(body).errorType], [400, 'error-importer-not-defined'])
+  })
+
   test('an operation that says when it was changed has an ETag, and another once it was changed again', async t => {
     const { app, change } = await serve(t)
     const { etag } = (await call(app)).headers
@@ -317,6 +402,41 @@ for (const [backend, start] of Object.entries(backends)) {
     t.equal(warnings.length, 1)
   })
 
+  test('numbers in ids, names and e-mail addresses keep all their digits', async t => {
+    const numbers: Array<[value: unknown, digits: string]> = [
+      [Long.fromString('9007199254740993'), '9007199254740993'],
+      [Long.fromString('9007199254740992'), '9007199254740992'],
+      [Long.MIN_VALUE, '-9223372036854775808'],
+      [Long.fromNumber(5), '5'],
+      [new Int32(-7), '-7'],
+      [new Double(8), '8'],
+      [1.5, '1.5'],
+      [2 ** 60, '1152921504606846976'],
+      [1e21, '1000000000000000000000']
+    ]
+    const records = (fields: (value: unknown) => object) => numbers.map(([value]) => ({ importIds: [value], ...fields(value) }))
+    const { app } = await serve(t, {
+      rocketchat_import_data: [
+        ...staged('user', ...records(value => ({ username: value, emails: [value] }))),
+        ...staged('channel', ...records(value => ({ name: value, t: 'c' }))),
+        ...staged('contact', ...records(value => ({ name: value, emails: [value, 'text', value], phones: [value] })))
+      ]
+    })
+    const { users, channels, contacts } = (await call(app)).json()
+    t.match(users, numbers.map(([, digits]) => ({ user_id: digits, username: digits, email: digits })))
+    t.match(channels, numbers.map(([, digits]) => ({ channel_id: digits, name: digits })))
+    t.match(contacts, numbers.map(([, digits]) => ({ id: digits, name: digits, emails: [digits, 'text', digits], phones: [digits] })))
+  })
+
+  test('a flag that is a number of whatever type is true unless it is 0', async t => {
+    const { app } = await serve(t, {
+      rocketchat_import_data: staged('user', ...[new Int32(0), new Int32(1), Long.ZERO, Long.ONE, new Double(0), Long.MAX_VALUE, 0, 1, null, 'no']
+        .map((deleted, index) => ({ importIds: [`U${index}`], deleted })))
+    })
+    const flags = (await call(app)).json().users.map((user: { is_deleted: boolean }) => user.is_deleted)
+    t.strictSame(flags, [false, true, false, true, false, true, false, true, false, true])
+  })
+
   test('thousands of documents are read in batches of two thousand at most, and each is told once, in its order', async t => {
     const count = 2100
     const numbers = Array.from({ length: count }, (_, number) => number)
@@ -368,6 +488,71 @@ t.test('rocketChatDump reads the arrays as they are at each call, whatever the h
   t.equal((await call(app)).json().message_count, selectionOfDocuments.message_count + 2)
   live.rocketchat_import_data = []
   t.equal((await call(app)).json().message_count, 0)
+})
+
+t.test('rocketChatDump finds the newest operation by the types, too, that only MongoDB can store', async t => {
+  const live = documents()
+  const { store } = rocketChatDump(live)
+  for (const [older, newer] of neighboursOf(moreSortedValues)) {
+    for (const operations of [[older, newer], [newer, older]]) {
+      live.rocketchat_import = ill(...operations)
+      t.equal((await store.latestOperation(context()))?.id, String(newer?._id), BSON.EJSON.stringify({ operations }))
+    }
+  }
+})
+
+t.test('rocketChatDump ignores what is no document, in each collection', async t => {
+  const junk = ill(null, undefined, 'text', 7, true, [], {})
+  const { users, rocketchat_permissions: permissions, rocketchat_import: operations, rocketchat_import_data: data } = documents()
+  const app = await build(t, rocketChatDump({
+    users: [...junk, ...users],
+    rocketchat_permissions: [...junk, ...permissions],
+    rocketchat_import: [...junk, ...operations],
+    rocketchat_import_data: [...junk, ...data]
+  }))
+  t.strictSame((await call(app)).json(), selectionOfDocuments)
+  t.equal((await call(app, { headers: headersOf('nobody', 'token') })).statusCode, 401)
+})
+
+t.test('rocketChatDump lets nobody in by a login token that is in no array, or by services in one', async t => {
+  const { services, ...rest } = userDocument(caller['x-user-id'], [tokens.ada], { roles: ['admin'] })
+  for (const malformed of [[services], { resume: [services.resume] }, { resume: { loginTokens: services.resume.loginTokens[0] } }]) {
+    const app = await build(t, rocketChatDump(documents({ users: ill({ ...rest, services: malformed }) })))
+    t.equal((await call(app)).body, UNAUTHORIZED)
+  }
+})
+
+for (const options of [{ relaxed: false }, { useBigInt64: true }, { relaxed: false, useBigInt64: true }]) {
+  t.test(`rocketChatDump tells documents of EJSON.parse as they are, with ${JSON.stringify(options)}`, async t => {
+    const text = BSON.EJSON.stringify(documents({
+      rocketchat_import_data: [
+        ...staged('user',
+          { importIds: [Long.fromString('9007199254740993')], username: Decimal128.fromString('12345678901234567890.50'), emails: [5], deleted: 0 },
+          { importIds: [Decimal128.fromString('1E+3')], username: new BSONSymbol('symbol'), emails: [1e21], deleted: Decimal128.fromString('0') },
+          { importIds: [-1.5], username: NaN, emails: [new Date(0)], deleted: 1 },
+          { importIds: [Decimal128.fromString('NaN')] }, { importIds: [new ObjectId()] }, { importIds: [[1]] })
+      ]
+    }), { relaxed: false })
+    const reply = (await call(await build(t, rocketChatDump(BSON.EJSON.parse(text, options))))).json()
+    const rest = { is_bot: false, do_import: true, is_email_taken: false }
+    t.strictSame(reply.users, [
+      { user_id: '9007199254740993', email: '5', is_deleted: false, ...rest, username: '12345678901234567890.50' },
+      { user_id: '1000', email: '1000000000000000000000', is_deleted: false, ...rest, username: 'symbol' },
+      { user_id: '-1.5', email: '', is_deleted: true, ...rest }
+    ])
+  })
+}
+
+t.test('rocketChatDump takes a member _bsontype of a document for data', async t => {
+  const forged = ['Int32', 'Double', 'Long', 'Decimal128', 'BSONSymbol', 'Timestamp', 'Binary', 7].map(_bsontype => ({ _bsontype }))
+  const { store } = rocketChatDump(documents({ rocketchat_import: ill(...forged.map((ts, _id) => ({ _id, ts }))) }))
+  t.ok(await store.latestOperation(context()))
+  const app = await build(t, rocketChatDump(documents({
+    rocketchat_import: ill({ ...operationDocument(), count: forged[0] }),
+    rocketchat_import_data: staged('user', ...forged.map(value => ({ importIds: ['U1'], username: value, deleted: value, emails: [value] })))
+  })))
+  const { users } = (await call(app)).json()
+  t.strictSame(users, forged.map(() => ({ user_id: 'U1', email: '', is_deleted: true, is_bot: false, do_import: true, is_email_taken: false })))
 })
 
 t.test('rocketChatDump writes nothing: the documents may be frozen', async t => {

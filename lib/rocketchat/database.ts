@@ -1,7 +1,6 @@
 import { CursorClosed } from '../errors.js'
 import { demand, isFunction, isObject, isPositiveInteger } from '../option-checks.js'
 import { type StoreContext } from '../store.js'
-import { fieldReader } from './bson-reader.js'
 import {
   type OperationDocument,
   type PermissionDocument,
@@ -31,8 +30,7 @@ interface CursorLike {
   /** Whether somebody has closed it before its end. */
   readonly killed: boolean
   hasNext (): Promise<boolean>
-  /** With the option `raw`, a document is its bytes. */
-  readBufferedDocuments (): Buffer[]
+  readBufferedDocuments (): StagedDocument[]
   close (): Promise<void>
 }
 
@@ -79,13 +77,12 @@ export function rocketChatDatabase (
 
   async function * staged (filter: object, fields: readonly string[], { signal }: StoreContext): AsyncGenerator<StagedData[]> {
     const limit = new ReadLimit(maxTimeMS, signal)
-    const read = fieldReader('data', fields)
     const projection = { _id: 0, ...Object.fromEntries(fields.map(field => [`data.${field}`, 1])) }
-    const cursor = data.find(filter, { projection, batchSize, maxTimeMS, signal: limit.signal, raw: true })
+    // A 64-bit integer becomes a bigint: a number would round it.
+    const cursor = data.find(filter, { projection, batchSize, maxTimeMS, signal: limit.signal, useBigInt64: true })
     try {
       while (await limit.wait(cursor.hasNext())) {
-        // The plugin trusts no field to be what its type says.
-        yield cursor.readBufferedDocuments().map(read) as unknown as StagedData[]
+        yield cursor.readBufferedDocuments().map(dataOf)
       }
       // The driver tells it by no error: what has been read would be taken for the whole.
       if (cursor.killed) throw new CursorClosed()

@@ -1,4 +1,6 @@
+import { inspect } from 'node:util'
 import { type ImportFileDataOptions } from '../options.js'
+import { bsonType, plainValue } from '../plain-value.js'
 import { type ImportCount, type ImportOperation, type StagedChannel, type StagedContact, type StagedUser } from '../store.js'
 
 // The shapes are those that Rocket.Chat writes (contract.md, "Documents"), down to the fields that the reply needs. What is
@@ -23,7 +25,8 @@ export interface PermissionDocument {
 /** A document of the collection `rocketchat_import`: one import operation. */
 export interface OperationDocument {
   _id: unknown
-  ts?: Date
+  /** When the import began; the newest operation counts. */
+  ts?: unknown
   status?: string
   importerKey?: string
   valid?: boolean
@@ -55,15 +58,26 @@ export type RocketChatOptions = Pick<ImportFileDataOptions<UserDocument>, 'looku
 export function toOperation (document: OperationDocument): ImportOperation {
   const { _id, status, importerKey, valid, file, messagesstatus, count, _updatedAt } = document
   return {
-    id: String(_id),
+    id: wordOf(_id),
     status: status ?? '',
     valid: valid === true,
     reading: messagesstatus ?? null,
     file: file ?? null,
-    ...(importerKey && { importerKey }),
-    ...(count && { count }),
+    ...(importerKey && { importerKey: wordOf(importerKey) }),
+    ...(count && { count: toCount(count) }),
     ...(_updatedAt instanceof Date && { updatedAt: _updatedAt })
   }
+}
+
+// Not String of an embedded document, which may have a member `toString` that is not a function.
+function wordOf (value: unknown): string {
+  const plain = plainValue(value)
+  return typeof plain === 'object' && bsonType(plain) === undefined ? inspect(plain) : String(plain)
+}
+
+function toCount (count: object): ImportCount {
+  const counts = Object.entries(count).map(([kind, value]) => [kind, plainValue(value)])
+  return Object.fromEntries(counts.filter(([, value]) => typeof value === 'number'))
 }
 
 /** Whether the roles of a user meet the roles that have a permission. */
@@ -71,5 +85,5 @@ export function rolesMeet (user: UserDocument | null | undefined, permission: Pe
   const held = user?.roles
   const granted = permission?.roles
   // Text would be searched for a part of it.
-  return Array.isArray(held) && Array.isArray(granted) && held.some(role => granted.includes(role))
+  return Array.isArray(held) && Array.isArray(granted) && held.some(role => typeof role === 'string' && granted.includes(role))
 }

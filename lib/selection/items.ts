@@ -1,3 +1,4 @@
+import { plainValue } from '../plain-value.js'
 import { type ChannelItem, type ContactItem, type UserItem } from '../schemas.js'
 import { type StagedChannel, type StagedContact, type StagedUser } from '../store.js'
 
@@ -75,5 +76,9 @@ function texts (list: unknown): string[] {
 
 function text (value: unknown): string | undefined {
   if (typeof value === 'string') return value
-  return Number.isFinite(value) || typeof value === 'bigint' ? String(value) : undefined
+  const plain = plainValue(value)
+  if (typeof plain === 'string' || typeof plain === 'bigint') return String(plain)
+  if (typeof plain !== 'number' || !Number.isFinite(plain)) return undefined
+  // All digits, where the text of a large number would have an exponent.
+  return Number.isInteger(plain) ? String(BigInt(plain)) : String(plain)
 }
