@@ -8,7 +8,9 @@ import { type Prepare, importFileData } from '../lib/index.js'
 import { type RocketChatDocuments, type RocketChatOptions, rocketChatDump } from '../lib/rocketchat/index.js'
 import { apiReference } from './api-reference.js'
 import { answerClientError, answerError, answerNotFound } from './error-replies.js'
+import { health } from './health.js'
 import { loadDump } from './load-dump.js'
+import { measure } from './metrics.js'
 import { page } from './page.js'
 import { prepareByRocketChat } from './prepare-by-rocketchat.js'
 import { readDatabase } from './read-database.js'
@@ -45,10 +47,14 @@ export async function buildServer (
   app.setNotFoundHandler(answerNotFound)
   await app.register(apiReference)
   await app.register(page)
+  const source = documents ? serve(documents) : readDatabase(app, mongodbUrl!)
+  await app.register(health, { store: source.store })
   await app.register(async api => {
     if (max > 0) await api.register(rateLimit, { max, timeWindow: '1 minute' })
-    const source = documents ? serve(documents) : readDatabase(api, mongodbUrl!)
-    await api.register(importFileData, { prefix: '/api/v1', ...source, ...prepare })
+    const options = { ...source, ...prepare }
+    await api.register(importFileData, {
+      prefix: '/api/v1', ...(settings.metricsPort === undefined ? options : measure(api, options, settings))
+    })
   })
   return app
 }

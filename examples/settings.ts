@@ -23,11 +23,13 @@ export interface Settings {
   /** Whether the address of a caller is what a reverse proxy says it is (`X-Forwarded-For`). */
   trustProxy: boolean
   logLevel: string
+  /** Where metrics are served for Prometheus; undefined: nowhere. */
+  metricsPort: number | undefined
 }
 
 /**
- * The settings that environment variables say: HOST, PORT, DATA_DIR, MONGODB_URL, ROCKETCHAT_URL, RATE_LIMIT, TRUST_PROXY and
- * LOG_LEVEL. One that is empty counts as one that is not set.
+ * The settings that environment variables say: HOST, PORT, DATA_DIR, MONGODB_URL, ROCKETCHAT_URL, RATE_LIMIT, TRUST_PROXY,
+ * LOG_LEVEL and METRICS_PORT. One that is empty counts as one that is not set.
  *
  * @throws StartupError, which names the first variable that has a value it cannot have
  */
@@ -40,7 +42,8 @@ export function readSettings (env: NodeJS.ProcessEnv): Settings {
     rocketchatUrl: env.ROCKETCHAT_URL || undefined,
     rateLimit: readInteger('RATE_LIMIT', env.RATE_LIMIT || '120', 1_000_000, ' (calls a minute and address; 0 for no limit)'),
     trustProxy: readTrustProxy(env.TRUST_PROXY || 'false'),
-    logLevel: readLogLevel(env.LOG_LEVEL || 'info')
+    logLevel: readLogLevel(env.LOG_LEVEL || 'info'),
+    metricsPort: env.METRICS_PORT ? readInteger('METRICS_PORT', env.METRICS_PORT, 65_535) : undefined
   }
 }
 

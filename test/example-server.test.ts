@@ -324,7 +324,7 @@ t.test('without an environment the sample is served on port 3000, to this machin
 })
 
 t.test('a variable that is empty counts as one that is not set', async t => {
-  t.same(readSettings({ HOST: '', PORT: '', DATA_DIR: '', RATE_LIMIT: '', TRUST_PROXY: '', MONGODB_URL: '', ROCKETCHAT_URL: '', LOG_LEVEL: '' }), readSettings({}))
+  t.same(readSettings({ HOST: '', PORT: '', DATA_DIR: '', RATE_LIMIT: '', TRUST_PROXY: '', MONGODB_URL: '', ROCKETCHAT_URL: '', LOG_LEVEL: '', METRICS_PORT: '' }), readSettings({}))
 })
 
 t.test('DATA_DIR is looked for in the working directory', async t => {
