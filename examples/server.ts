@@ -49,6 +49,7 @@ export async function buildServer (
   await app.register(page)
   const source = documents ? serve(documents) : readDatabase(app, mongodbUrl!)
   await app.register(health, { store: source.store })
+  // The rate limit and the metrics are for what is in this scope.
   await app.register(async api => {
     if (max > 0) await api.register(rateLimit, { max, timeWindow: '1 minute' })
     const options = { ...source, ...prepare }

@@ -137,6 +137,7 @@ t.test('calls are counted by the status of their reply, and records by their kin
     return reply.headers
   }
   const { etag } = await get()
+  await app.inject('/health')
   for (const headers of [{ 'if-none-match': etag }, { 'x-auth-token': 'wrong' }, { 'x-auth-token': 'wrong' }, {}]) await get(headers)
   await until('calls_total{status="429"}', 1)
   t.match(await metrics(), {
