@@ -1,12 +1,16 @@
 import neostandard from 'neostandard'
 
 export default [
-  ...neostandard({ ts: true, ignores: ['dist', 'node_modules', '.cache', '.tap', 'coverage'] }),
+  ...neostandard({ ts: true, ignores: ['dist', 'dist-server', 'node_modules', '.cache', '.tap', 'coverage'] }),
   {
     files: ['**/*.ts'],
     rules: {
       '@typescript-eslint/no-explicit-any': 'error',
       '@typescript-eslint/consistent-type-imports': ['error', { fixStyle: 'inline-type-imports' }]
     }
+  },
+  {
+    files: ['deploy/mongo-role.js'],
+    languageOptions: { globals: { db: 'readonly', print: 'readonly', passwordPrompt: 'readonly' } }
   }
 ]

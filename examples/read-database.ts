@@ -29,7 +29,12 @@ export function readDatabase (app: FastifyInstance, url: string): RocketChatOpti
   return rocketChatDatabase(client.db())
 }
 
-function createClient (url: string): MongoClient {
+/**
+ * A client for Rocket.Chat's database that does not connect yet, and gives up soon when the database is away.
+ *
+ * @throws StartupError when the URL is none, or names no database
+ */
+export function createClient (url: string): MongoClient {
   let client: MongoClient
   try {
     client = new MongoClient(url, { serverSelectionTimeoutMS: AWAY_AFTER, appName: 'fastify-import-file-data' })

@@ -5,8 +5,10 @@ import { type Prepare, importFileData } from '../lib/index.js'
 import { type RocketChatDocuments, type RocketChatOptions, rocketChatDump } from '../lib/rocketchat/index.js'
 import { apiReference } from './api-reference.js'
 import { answerClientError, answerError, answerNotFound } from './error-replies.js'
+import { health } from './health.js'
 import { type Launched, type Output, isScript, launch } from './launch.js'
 import { loadDump } from './load-dump.js'
+import { measure } from './metrics.js'
 import { page } from './page.js'
 import { prepareByRocketChat } from './prepare-by-rocketchat.js'
 import { readDatabase } from './read-database.js'
@@ -41,7 +43,7 @@ export async function buildServer (settings: Settings, output: Output = process.
 }
 
 /**
- * A Fastify plugin: `GET /api/v1/getImportFileData` with its rate limit, as the settings say. It logs which settings are ignored or
+ * A Fastify plugin: `GET /api/v1/getImportFileData` with its rate limit and metrics, as the settings say, and `GET /health` and `GET /ready`. It logs which settings are ignored or
  * unsafe.
  *
  * @throws StartupError when the import cannot be read, or a URL is not valid
@@ -52,8 +54,16 @@ export async function createImportApi (settings: Settings, serve?: Serve): Promi
   const prepare = rocketchatUrl === undefined || serve ? {} : { prepare: readBy(rocketchatUrl) }
   return async app => {
     for (const warning of warningsAbout(settings, serve)) app.log.warn(warning)
-    if (max > 0) await app.register(rateLimit, { max, timeWindow: '1 minute' })
-    await app.register(importFileData, { prefix: '/api/v1', ...openSource(app), ...prepare })
+    const source = openSource(app)
+    await app.register(health, { store: source.store })
+    // The rate limit and the metrics are for what is in this scope.
+    await app.register(async api => {
+      if (max > 0) await api.register(rateLimit, { max, timeWindow: '1 minute' })
+      const options = { ...source, ...prepare }
+      await api.register(importFileData, {
+        prefix: '/api/v1', ...(settings.metricsPort === undefined ? options : measure(api, options, settings))
+      })
+    })
   }
 }
 

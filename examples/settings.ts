@@ -31,6 +31,8 @@ export interface Settings {
    */
   trustProxy: boolean | string
   logLevel: string
+  /** Where metrics are served for Prometheus; undefined: nowhere. */
+  metricsPort: number | undefined
 }
 
 /** Each environment variable: its default, and what it sets. */
@@ -42,7 +44,8 @@ const VARIABLES = {
   ROCKETCHAT_URL: ['', 'Rocket.Chat itself, which reads uploaded files, such as http://localhost:3001'],
   RATE_LIMIT: ['120', 'calls per minute and address; 0 for no limit'],
   TRUST_PROXY: ['false', 'addresses of the reverse proxies whose X-Forwarded-For is believed, such as loopback'],
-  LOG_LEVEL: ['info', `one of ${LOG_LEVELS.join(', ')}`]
+  LOG_LEVEL: ['info', `one of ${LOG_LEVELS.join(', ')}`],
+  METRICS_PORT: ['', 'port of GET /metrics for Prometheus; 0 for any free port']
 } as const
 
 /** What `--help` prints: the environment variables with their defaults. */
@@ -76,7 +79,8 @@ export function readSettings (env: NodeJS.ProcessEnv): Settings {
     rocketchatUrl: read('ROCKETCHAT_URL') || undefined,
     rateLimit: readInteger('RATE_LIMIT', read('RATE_LIMIT'), 1_000_000, ' (calls per minute and address; 0 for no limit)'),
     trustProxy: readTrustProxy(read('TRUST_PROXY')),
-    logLevel: readLogLevel(read('LOG_LEVEL'))
+    logLevel: readLogLevel(read('LOG_LEVEL')),
+    metricsPort: read('METRICS_PORT') ? readInteger('METRICS_PORT', read('METRICS_PORT'), 65_535) : undefined
   }
 }
 

@@ -408,7 +408,7 @@ t.test('without an environment the sample is served on port 3000, to this machin
 })
 
 t.test('a variable that is empty counts as one that is not set', async t => {
-  t.same(readSettings({ HOST: '', PORT: '', DATA_DIR: '', RATE_LIMIT: '', TRUST_PROXY: '', MONGODB_URL: '', ROCKETCHAT_URL: '', LOG_LEVEL: '' }), readSettings({}))
+  t.same(readSettings({ HOST: '', PORT: '', DATA_DIR: '', RATE_LIMIT: '', TRUST_PROXY: '', MONGODB_URL: '', ROCKETCHAT_URL: '', LOG_LEVEL: '', METRICS_PORT: '' }), readSettings({}))
 })
 
 t.test('DATA_DIR is looked for in the working directory', async t => {
@@ -768,7 +768,7 @@ t.test('--help and -h print every setting with its default, and start nothing', 
     t.match(written, /^Serves Rocket\.Chat's GET \/api\/v1\/getImportFileData\.\n/)
     for (const [name, initial] of [
       ['HOST', '127.0.0.1'], ['PORT', '3000'], ['MONGODB_URL', 'not set'], ['DATA_DIR', 'examples/sample-import'],
-      ['ROCKETCHAT_URL', 'not set'], ['RATE_LIMIT', '120'], ['TRUST_PROXY', 'false'], ['LOG_LEVEL', 'info']
+      ['ROCKETCHAT_URL', 'not set'], ['RATE_LIMIT', '120'], ['TRUST_PROXY', 'false'], ['LOG_LEVEL', 'info'], ['METRICS_PORT', 'not set']
     ]) t.match(written, new RegExp(`^  ${name} .+ \\(default: ${initial}\\)$`, 'm'))
   }
 })

@@ -1,0 +1,136 @@
+import { type Socket } from 'node:net'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+import { type Batches, type ImportDataStore, type Prepare } from '../lib/index.js'
+import { type Settings } from './settings.js'
+import { StartupError } from './startup-error.js'
+
+/** What of the plugin's options is measured. */
+interface Measured {
+  store: ImportDataStore
+  prepare?: Prepare
+}
+
+/**
+ * Counts what the route does, for Prometheus, and serves the figures as `GET /metrics` on a port of their own, which no proxy leads
+ * to. That port is closed with the server.
+ *
+ * @param api the scope of the route, and of nothing else
+ * @param options the plugin's options
+ * @returns the options to be given to the plugin instead: they do the same, and are counted
+ */
+export function measure<Options extends Measured> (
+  api: FastifyInstance,
+  options: Options,
+  settings: Pick<Settings, 'host' | 'metricsPort'>
+): Options {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry })
+  countReplies(api, registry)
+  serveMetrics(api, registry, settings)
+  return {
+    ...options,
+    store: countRecords(options.store, registry),
+    ...(options.prepare && { prepare: countPrepares(options.prepare, registry) })
+  }
+}
+
+function countReplies (api: FastifyInstance, registry: Registry): void {
+  const registers = [registry]
+  const calls = new Counter({
+    name: 'import_file_data_calls_total',
+    help: 'Calls of the route, by the status of the reply; "none": the caller left before there was one',
+    labelNames: ['status'],
+    registers
+  })
+  const broken = new Counter({
+    name: 'import_file_data_replies_broken_total',
+    help: 'Replies that began and did not end, by who ended the connection',
+    labelNames: ['by'],
+    registers
+  })
+  const firstByte = new Histogram({
+    name: 'import_file_data_time_to_first_byte_seconds',
+    help: 'Time from a call to the beginning of its reply',
+    buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+    registers
+  })
+  for (const by of ['server', 'caller']) broken.inc({ by }, 0)
+
+  api.addHook('onRequest', async ({ raw: { socket } }, { raw }) => {
+    raw.once('close', () => {
+      calls.inc({ status: raw.headersSent ? raw.statusCode : 'none' })
+      if (raw.headersSent && !raw.writableFinished) broken.inc({ by: hasLeft(socket) ? 'caller' : 'server' })
+    })
+  })
+  api.addHook('onSend', async (_request, reply) => { firstByte.observe(reply.elapsedTime / 1000) })
+}
+
+/** Whether it was the other side that ended a connection: it has said so, or reset it. */
+function hasLeft ({ readableEnded, errored }: Socket): boolean {
+  return readableEnded || errored !== null
+}
+
+function countRecords (store: ImportDataStore, registry: Registry): ImportDataStore {
+  const records = new Counter({
+    name: 'import_file_data_records_total',
+    help: 'Staged records that the store gave for replies, by kind',
+    labelNames: ['kind'],
+    registers: [registry]
+  })
+  async function * counted<T> (kind: string, batches: Batches<T>): AsyncGenerator<readonly T[]> {
+    for await (const batch of batches) {
+      records.inc({ kind }, batch.length)
+      yield batch
+    }
+  }
+  for (const kind of ['users', 'channels', 'contacts']) records.inc({ kind }, 0)
+  return {
+    latestOperation: context => store.latestOperation(context),
+    users: context => counted('users', store.users(context)),
+    channels: context => counted('channels', store.channels(context)),
+    contacts: context => counted('contacts', store.contacts?.(context) ?? []),
+    countMessages: context => store.countMessages(context)
+  }
+}
+
+function countPrepares (prepare: Prepare, registry: Registry): Prepare {
+  const registers = [registry]
+  const prepares = new Counter({
+    name: 'import_file_data_prepares_total',
+    help: 'Uploaded files that Rocket.Chat was asked to read, by what came of it',
+    labelNames: ['result'],
+    registers
+  })
+  const running = new Gauge({
+    name: 'import_file_data_prepares_running',
+    help: 'Uploaded files that Rocket.Chat is reading',
+    registers
+  })
+  for (const result of ['done', 'failed']) prepares.inc({ result }, 0)
+  return async (operation, context) => {
+    running.inc()
+    try {
+      await prepare(operation, context)
+      prepares.inc({ result: 'done' })
+    } catch (failure) {
+      prepares.inc({ result: 'failed' })
+      throw failure
+    } finally {
+      running.dec()
+    }
+  }
+}
+
+function serveMetrics (app: FastifyInstance, registry: Registry, { host, metricsPort = 0 }: Pick<Settings, 'host' | 'metricsPort'>): void {
+  const server: FastifyInstance = Fastify()
+  server.get('/metrics', async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()))
+  app.addHook('onReady', async () => {
+    try {
+      app.log.info(`Metrics: ${await server.listen({ host, port: metricsPort })}/metrics`)
+    } catch (failure) {
+      throw new StartupError(`METRICS_PORT is ${metricsPort}, and the server cannot listen there (${String(failure)}): set it to a port that is free.`)
+    }
+  })
+  app.addHook('onClose', () => server.close())
+}

@@ -1,0 +1,241 @@
+import { PassThrough } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import { type Document } from 'mongodb'
+import t, { type Test } from 'tap'
+import { check, checkIfRun } from '../examples/check.js'
+import { loadDump } from '../examples/load-dump.js'
+import { SAMPLE_IMPORT } from '../examples/settings.js'
+import { startMongo } from './fixtures/mongodb.js'
+import { type Script, cursorOf, startScriptedMongo } from './fixtures/scripted-mongo.js'
+
+const mongo = await startMongo(t)
+const needsServer = { skip: mongo.missing }
+
+/** What the check says, and whether there is nothing to be fixed. */
+async function run (env: NodeJS.ProcessEnv) {
+  let text = ''
+  const isFine = await check(env, { write: (chunk: string) => { text += chunk; return true } })
+  const line = (subject: string) => text.split('\n').find(line => line.slice(6).startsWith(`${subject}: `)) ?? ''
+  return { text, isFine, line }
+}
+
+const PRIVILEGES = (...actions: string[]) => ['users', 'rocketchat_permissions', 'rocketchat_import', 'rocketchat_import_data']
+  .map(collection => ({ resource: { db: 'rocketchat', collection }, actions }))
+
+const authInfo = (user: string, privileges: Document[]) =>
+  ({ authInfo: { authenticatedUsers: [{ user, db: 'admin' }], authenticatedUserPrivileges: privileges } })
+
+/** A Rocket.Chat's database in which all is as it should be. */
+const healthy: Script = (command, request) => {
+  switch (command) {
+    case 'buildInfo': return { version: '7.0.5' }
+    case 'connectionStatus': return authInfo('importreader', PRIVILEGES('find', 'listIndexes'))
+    case 'count': return { n: 7 }
+    case 'aggregate': return cursorOf({ _id: 1, n: 3 })
+    case 'listIndexes':
+      return cursorOf({ v: 2, key: { _id: 1 } }, { v: 2, key: request.listIndexes === 'rocketchat_import' ? { ts: -1 } : { dataType: 1 } })
+    case 'find': switch (request.find) {
+      case 'rocketchat_permissions': return cursorOf({ _id: 'run-import', roles: ['admin'] })
+      case 'rocketchat_import':
+        return cursorOf({ _id: '1', importerKey: 'slack', status: 'importer_file_loaded', valid: true, _updatedAt: new Date('2026-03-02T09:14:05.120Z') })
+      default: return cursorOf({ _id: '1' })
+    }
+    default: return undefined
+  }
+}
+
+/** The check of a database like that, but for what a test changes. */
+async function runScripted (t: Test, changes: Script, env: NodeJS.ProcessEnv = { ROCKETCHAT_URL: 'http://localhost:3000' }) {
+  const server = await startScriptedMongo(t, (command, request) => changes(command, request) ?? healthy(command, request))
+  return { commands: server.commands, ...await run({ MONGODB_URL: server.url(), ...env }) }
+}
+
+t.test('a database in which all is as it should be has nothing to fix', async t => {
+  const { text, isFine } = await runScripted(t, () => undefined)
+  t.ok(isFine)
+  t.equal(text.replace(/by -?\d+ ms/, 'by 0 ms'), `
+ok    connection: MongoDB 7.0.5, a single server, database rocketchat
+ok    clock: differs from the database's by 0 ms
+ok    rights: importreader may not write
+ok    users: can be read, documents: 7
+ok    rocketchat_permissions: can be read, documents: 7
+ok    rocketchat_import: can be read, documents: 7
+ok    rocketchat_import_data: can be read, staged: user 3, channel 3, contact 3, message 3
+ok    rocketchat_import, index { ts: -1 }: is there
+ok    rocketchat_import_data, index { dataType: 1 }: is there
+ok    permission run-import: is with the roles admin
+ok    newest operation: importer slack, status importer_file_loaded, valid, last changed 2026-03-02T09:14:05.120Z
+Nothing to fix.
+`.trimStart())
+})
+
+t.test('the check sends no command that could write', async t => {
+  const { commands } = await runScripted(t, () => undefined)
+  const known = ['hello', 'ismaster', 'isMaster', 'buildInfo', 'connectionStatus', 'count', 'aggregate', 'listIndexes', 'find', 'endSessions', 'killCursors', 'ping']
+  t.strictSame([...commands].filter(command => !known.includes(command)), [])
+  t.ok(commands.has('find') && commands.has('listIndexes'))
+})
+
+t.test('collections that cannot be read are to be fixed, by the role', async t => {
+  const { isFine, line } = await runScripted(t, (command, { find }) => command === 'find' && find !== 'users' ? 13 : undefined)
+  t.notOk(isFine)
+  t.match(line('users'), /^ok {4}/)
+  t.match(line('rocketchat_import'), /^fix {3}.* could not be read \(error 13 on find\)\. Give the user .* deploy\/mongo-role\.js/)
+  t.match(line('rocketchat_import_data'), /^fix {3}/)
+  t.match(line('permission run-import'), /^fix {3}/)
+  t.match(line('newest operation'), /^fix {3}/)
+})
+
+t.test('what a server does not know or allow beside that is told, and is nothing to fix', async t => {
+  const refused = ['buildInfo', 'connectionStatus', 'count', 'aggregate', 'listIndexes']
+  const { isFine, line } = await runScripted(t, command => refused.includes(command) ? 59 : undefined)
+  t.ok(isFine)
+  for (const subject of ['version', 'rights', 'users', 'rocketchat_import_data, user', 'rocketchat_import, index { ts: -1 }']) {
+    t.match(line(subject), /^note {2}.*could not be read \(error 59 on/, subject)
+  }
+  t.match(line('connection'), 'MongoDB (version unknown)')
+})
+
+t.test('a missing index is to be fixed, and the command for it is named', async t => {
+  const { isFine, line } = await runScripted(t, command => command === 'listIndexes' ? cursorOf({ v: 2, key: { _id: 1 } }) : undefined)
+  t.notOk(isFine)
+  t.match(line('rocketchat_import, index { ts: -1 }'), /^fix .*db\.rocketchat_import\.createIndex\(\{ ts: -1 \}\)$/)
+  t.match(line('rocketchat_import_data, index { dataType: 1 }'), /^fix .*db\.rocketchat_import_data\.createIndex\(\{ dataType: 1 \}\)$/)
+})
+
+t.test('a database in which no import was ever started is in order', async t => {
+  const { isFine, line } = await runScripted(t, (command, request) => {
+    if (command === 'listIndexes') return 26
+    return String(request.find).startsWith('rocketchat_import') ? cursorOf() : undefined
+  })
+  t.ok(isFine)
+  t.match(line('rocketchat_import'), /^note {2}.*no import has been started/)
+  t.match(line('rocketchat_import, index { ts: -1 }'), /^note {2}.*not there yet/)
+  t.match(line('newest operation'), /^note {2}.*there is none/)
+})
+
+t.test('an empty database is told to be the wrong one', async t => {
+  const { isFine, line } = await runScripted(t, command => command === 'find' ? cursorOf() : undefined)
+  t.notOk(isFine)
+  t.match(line('users'), /^fix .*Is rocketchat the right database in MONGODB_URL\?$/)
+  t.match(line('permission run-import'), /^fix .*every call is answered 403/)
+})
+
+t.test('rights to write are told', async t => {
+  for (const [privileges, found] of [
+    [PRIVILEGES('find', 'insert'), 'users, rocketchat_permissions, rocketchat_import, rocketchat_import_data'],
+    [[{ resource: { db: 'rocketchat', collection: 'users' }, actions: ['update'] }, { resource: { cluster: true }, actions: ['insert'] }], 'users'],
+    [[{ resource: { db: '', collection: 'users' }, actions: ['remove'] }], 'users'],
+    [[{ resource: { anyResource: true }, actions: ['insert'] }], 'users, rocketchat_permissions, rocketchat_import, rocketchat_import_data']
+  ] as const) {
+    const { isFine, line } = await runScripted(t, command => command === 'connectionStatus' ? authInfo('root', [...privileges]) : undefined)
+    t.ok(isFine)
+    t.match(line('rights'), `root may write to ${found}, which`)
+  }
+  const other = [{ resource: { db: 'other', collection: '' }, actions: ['insert'] }]
+  const { line } = await runScripted(t, command => command === 'connectionStatus' ? authInfo('reader', other) : undefined)
+  t.match(line('rights'), /^ok {4}/)
+})
+
+t.test('a server that asks nobody for a password is told', async t => {
+  for (const answer of [{ authInfo: { authenticatedUsers: [] } }, {}]) {
+    const { isFine, line } = await runScripted(t, command => command === 'connectionStatus' ? { authInfo: undefined, ...answer } : undefined)
+    t.ok(isFine)
+    t.match(line('rights'), /^note {2}.*nobody is logged in/)
+  }
+})
+
+t.test('clocks that differ are to be fixed', async t => {
+  const { isFine, line } = await runScripted(t, (_command, { hello }) => hello ? { localTime: new Date(Date.now() - 90_000) } : undefined)
+  t.notOk(isFine)
+  t.match(line('clock'), /^fix .* by -(89|9\d)\d{3} ms.*NTP/)
+  const { line: without } = await runScripted(t, (_command, { hello }) => hello ? { localTime: undefined } : undefined)
+  t.equal(without('clock'), '')
+})
+
+t.test('a replica set and a sharded cluster are told', async t => {
+  const { line } = await runScripted(t, (_command, { hello }) => hello ? { setName: 'rs0', hosts: ['a:1'] } : undefined)
+  t.match(line('connection'), 'the replica set rs0')
+  const { line: sharded } = await runScripted(t, (_command, { hello }) => hello ? { msg: 'isdbgrid' } : undefined)
+  t.match(sharded('connection'), 'a sharded cluster')
+})
+
+t.test('an uploaded file that nobody would read is told', async t => {
+  const { isFine, text } = await runScripted(t, () => undefined, {})
+  t.ok(isFine)
+  t.match(text, /^note {2}newest operation: its file is read by nobody: set ROCKETCHAT_URL/m)
+})
+
+t.test('an operation of which little is known is told as it is', async t => {
+  const { line } = await runScripted(t, (_command, { find }) =>
+    find === 'rocketchat_import' ? cursorOf({ _id: '1', status: 'importer_new', valid: false }) : undefined)
+  t.match(line('newest operation'), /importer \(none\), status importer_new, not valid$/)
+})
+
+t.test('a database that is away is to be fixed', async t => {
+  const { isFine, text } = await run({ MONGODB_URL: 'mongodb://reader:canary@127.0.0.1:1/rocketchat' })
+  t.notOk(isFine)
+  t.match(text, /^fix {3}connection: connect ECONNREFUSED 127\.0\.0\.1:1\. Check host, port/)
+  t.notMatch(text, 'canary')
+})
+
+t.test('settings that are missing or wrong are to be fixed', async t => {
+  for (const [env, problem] of [
+    [{}, /^fix {3}settings: MONGODB_URL is not set/],
+    [{ MONGODB_URL: 'mongodb://localhost:27017' }, /^fix {3}settings: MONGODB_URL names no database/]
+  ] as const) {
+    const { isFine, text } = await run(env)
+    t.notOk(isFine)
+    t.match(text, problem)
+    t.match(text, /To fix: 1\.\n$/)
+  }
+})
+
+t.test('a fault of the program is no finding', async t => {
+  await t.rejects(check({ MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' }, { write: () => { throw new Error('the pipe is closed') } }), /the pipe is closed/)
+})
+
+t.test('on a real server the sample is checked, and nothing is written', needsServer, async t => {
+  const { db } = mongo.database(t)
+  for (const [name, documents] of Object.entries(await loadDump(SAMPLE_IMPORT))) await db.collection(name).insertMany([...documents])
+  await db.collection('rocketchat_import').createIndex({ ts: -1 })
+  await db.collection('rocketchat_import_data').createIndex({ dataType: 1 })
+  const dump = async () => {
+    const found: Record<string, unknown> = {}
+    for (const { collectionName } of await db.collections()) {
+      const collection = db.collection(collectionName)
+      found[collectionName] = [await collection.find().sort({ _id: 1 }).toArray(), await collection.indexes()]
+    }
+    return found
+  }
+  const before = await dump()
+  const { isFine, line } = await run({ MONGODB_URL: mongo.url(db.databaseName) })
+  t.strictSame(await dump(), before)
+  t.ok(isFine)
+  t.match(line('rocketchat_import_data'), /^ok .*staged: user 30, channel \d+, contact 4, message 331$/)
+  t.match(line('rocketchat_import, index { ts: -1 }'), 'is there')
+  t.match(line('newest operation'), /importer slack, status importer_\w+/)
+})
+
+t.test('on a real server an empty database is told to be the wrong one, and stays empty', needsServer, async t => {
+  const { db } = mongo.database(t)
+  const { isFine, line } = await run({ MONGODB_URL: mongo.url(db.databaseName) })
+  t.notOk(isFine)
+  t.match(line('users'), 'the right database')
+  t.strictSame(await db.collections(), [])
+})
+
+t.test('run as a script it ends with the exit code 1 when there is something to fix, and else with 0', async t => {
+  const script = fileURLToPath(new URL('../examples/check.ts', import.meta.url))
+  const exitCodeOf = async (...args: Parameters<typeof checkIfRun>) => {
+    await checkIfRun(...args)
+    const { exitCode } = process
+    process.exitCode = undefined
+    return exitCode
+  }
+  const { url } = await startScriptedMongo(t, healthy)
+  t.equal(await exitCodeOf(script, { MONGODB_URL: url() }, new PassThrough()), 0)
+  t.equal(await exitCodeOf(script, {}, new PassThrough()), 1)
+  t.equal(await exitCodeOf('elsewhere.js', {}, new PassThrough()), undefined)
+  t.equal(await exitCodeOf(undefined, {}, new PassThrough()), undefined)
+})

@@ -1,0 +1,81 @@
+import { execFile } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { runInNewContext } from 'node:vm'
+import t, { type Test } from 'tap'
+import { deployed, program } from './fixtures/reverse-proxy.js'
+
+// The proxies' files have tests of their own (reverse-proxy.test.ts); the Dockerfile's steps are carried out by .ci/image.js.
+
+/** Runs deploy/mongo-role.js as mongosh would, on a server that knows these names; gives what it has the server do. */
+function runRole (known: readonly string[], env: Record<string, string> = {}) {
+  const commands: unknown[][] = []
+  const database = {
+    getRole: (name: string) => known.includes(name) ? { role: name } : null,
+    getUser: (name: string) => known.includes(name) ? { user: name } : null,
+    createRole: (role: object) => { commands.push(['createRole', role]) },
+    updateRole: (name: string, role: object) => { commands.push(['updateRole', name, role]) },
+    createUser: (user: object) => { commands.push(['createUser', user]) }
+  }
+  const db = { getSiblingDB: (name: string) => name === 'admin' ? database : undefined }
+  runInNewContext(deployed('mongo-role.js', {}), { db, print: () => {}, passwordPrompt: () => 'typed', process: { env } })
+  const copy: unknown = JSON.parse(JSON.stringify(commands))
+  return copy
+}
+
+const privilegesOn = (db: string) => ['users', 'rocketchat_permissions', 'rocketchat_import', 'rocketchat_import_data']
+  .map(collection => ({ resource: { db, collection }, actions: ['find', 'listIndexes'] }))
+
+t.test('mongo-role.js creates a user who may read the four collections, and nothing else', async t => {
+  t.strictSame(runRole([]), [
+    ['createRole', { role: 'importReader', privileges: privilegesOn('rocketchat'), roles: [] }],
+    ['createUser', { user: 'importreader', pwd: 'typed', roles: ['importReader'] }]
+  ])
+})
+
+t.test('mongo-role.js takes the names that the environment has', async t => {
+  t.strictSame(runRole([], { IMPORT_DATABASE: 'chat', IMPORT_PASSWORD: 'given' }), [
+    ['createRole', { role: 'importReader', privileges: privilegesOn('chat'), roles: [] }],
+    ['createUser', { user: 'importreader', pwd: 'given', roles: ['importReader'] }]
+  ])
+})
+
+t.test('mongo-role.js brings a role that is there up to date, and leaves the user alone', async t => {
+  t.strictSame(runRole(['importReader', 'importreader']), [
+    ['updateRole', 'importReader', { privileges: privilegesOn('rocketchat'), roles: [] }]
+  ])
+})
+
+const analyze = program('systemd-analyze')
+
+/** The systemd unit, with the Node.js of these tests. */
+function unit (t: Test): string {
+  const content = deployed('import-file-data.service', { '/usr/bin/node': process.execPath })
+  return join(t.testdir({ 'import-file-data.service': content }), 'import-file-data.service')
+}
+
+t.test('the systemd unit is one without fault', { skip: analyze.missing }, async t => {
+  const { stdout, stderr } = await promisify(execFile)(analyze.path, ['verify', unit(t)])
+  // Of this unit, that is: it looks at others of the machine, too.
+  t.notMatch(stdout + stderr, 'import-file-data')
+})
+
+t.test('the systemd unit is hardened', { skip: analyze.missing }, async t => {
+  // Fails when the exposure that it finds (0 is none, 100 all there is) is above the threshold.
+  await t.resolves(promisify(execFile)(analyze.path, ['security', '--offline=true', '--threshold=15', '--no-pager', unit(t)]))
+})
+
+t.test('compose.yaml has the container read-only, without privileges, and open to this machine alone', async t => {
+  const text = deployed('compose.yaml', {})
+  for (const line of ['read_only: true', 'cap_drop: [ALL]', 'security_opt: ["no-new-privileges:true"]']) t.match(text, `\n    ${line}\n`)
+  t.match(text, /ports:\n(?: +#.*\n)* +- "127\.0\.0\.1:.*:3000"\n/)
+})
+
+t.test('every file of deploy/ is described', async t => {
+  const docs = readFileSync(fileURLToPath(new URL('../docs/rocket-chat.md', import.meta.url)), 'utf8')
+  for (const name of ['nginx.conf', 'haproxy.cfg', 'traefik.yml', 'Dockerfile', 'compose.yaml', 'import-file-data.service', 'mongo-role.js']) {
+    t.match(docs, `deploy/${name}`)
+  }
+})

@@ -1,0 +1,231 @@
+import { once } from 'node:events'
+import { type OutgoingHttpHeaders } from 'node:http'
+import { PassThrough } from 'node:stream'
+import { type FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
+import { type Serve, buildServer, start } from '../examples/server.js'
+import { readSettings } from '../examples/settings.js'
+import { type ImportDataStore } from '../lib/index.js'
+import { rocketChatDump } from '../lib/rocketchat/index.js'
+import { call, caller } from './fixtures/build.js'
+import { startMongo } from './fixtures/mongodb.js'
+import { deferred, readAll, request, stalledCaller, userBatch, watchedUsers } from './fixtures/streaming.js'
+import { startProxy } from './fixtures/tcp-proxy.js'
+
+const mongo = await startMongo(t)
+const needsServer = { skip: mongo.missing }
+
+/** The example server over the sample import, with what a test wants changed in its store; `logged` is what it has written. */
+async function build (t: Test, env: NodeJS.ProcessEnv, changes: Partial<ImportDataStore> = {}, hasContacts = true) {
+  const output = Object.assign(new PassThrough({ encoding: 'utf8' }), { isTTY: false })
+  let log = ''
+  output.on('data', text => { log += text })
+  const logged = async (pattern: RegExp) => {
+    let match
+    while ((match = log.match(pattern)) === null) await once(output, 'data')
+    return match
+  }
+  const serve: Serve = documents => {
+    const { store: { contacts, ...store }, ...source } = rocketChatDump(documents)
+    return { ...source, store: { ...store, ...(contacts && hasContacts && { contacts }), ...changes } }
+  }
+  const app = await buildServer(readSettings(env), output, serve)
+  t.teardown(() => app.close())
+  return { app, logged, log: () => log }
+}
+
+/** The same with metrics; `metrics()` reads them: those of the route, by the text before their value. */
+async function buildMeasured (t: Test, changes: Partial<ImportDataStore> = {}, env: NodeJS.ProcessEnv = {}, hasContacts = true) {
+  const { app, logged } = await build(t, { METRICS_PORT: '0', ...env }, changes, hasContacts)
+  await app.ready()
+  const [, url = ''] = await logged(/Metrics: (http:\S+\/metrics)/)
+  const metrics = async (): Promise<Record<string, number>> => {
+    const text = await (await fetch(url)).text()
+    const lines = text.split('\n').filter(line => line.startsWith('import_file_data_')).map(line => line.split(' '))
+    return Object.fromEntries(lines.map(([name, value]) => [name?.slice('import_file_data_'.length), Number(value)]))
+  }
+  /** Reads them until one has this value: the server notes some things after the caller has noticed them. */
+  const until = async (name: string, value: number) => {
+    let found = await metrics()
+    while (found[name] !== value) found = await metrics()
+    return found
+  }
+  return { app, url, metrics, until }
+}
+
+const ready = async (app: FastifyInstance) => {
+  const { statusCode, body } = await app.inject('/ready')
+  return `${statusCode} ${body}`
+}
+
+// Health.
+
+t.test('/health answers everybody that the server serves, and is not to be kept', async t => {
+  const { app, log } = await build(t, {}, { latestOperation: async () => { throw new Error('away') } })
+  const { statusCode, body, headers } = await app.inject('/health')
+  t.equal(`${statusCode} ${body}`, '200 {"status":"ok"}')
+  t.equal(headers['cache-control'], 'no-store')
+  t.notMatch(log(), '/health', 'and the log is not filled by it')
+})
+
+t.test('/ready says whether the newest operation can be read', async t => {
+  t.equal(await ready((await build(t, {})).app), '200 {"status":"ready"}')
+  const { app, logged } = await build(t, {}, { latestOperation: async () => { throw new Error('nobody is there') } })
+  t.equal(await ready(app), '503 {"status":"unavailable"}')
+  await logged(/Not ready: the database cannot be read/)
+})
+
+t.test('/ready asks the database once for however many ask at the same time, and anew after that', async t => {
+  let asked = 0
+  const { promise, resolve } = deferred()
+  const { app } = await build(t, {}, { latestOperation: async () => { asked++; await promise; return null } })
+  await app.ready()
+  const many = [ready(app), ready(app), ready(app)]
+  setImmediate(resolve)
+  t.strictSame(new Set(await Promise.all(many)), new Set(['200 {"status":"ready"}']))
+  t.equal(asked, 1)
+  await ready(app)
+  t.equal(asked, 2)
+})
+
+t.test('neither is limited, nor shown in the API reference', async t => {
+  const { app } = await build(t, { RATE_LIMIT: '1' })
+  for (const url of ['/health', '/health', '/ready', '/ready']) t.equal((await app.inject(url)).statusCode, 200)
+  const { paths } = (await app.inject('/docs/json')).json()
+  t.strictSame(Object.keys(paths), ['/api/v1/getImportFileData'])
+})
+
+t.test('F1: /ready follows a database that goes and comes, while /health stays', needsServer, async t => {
+  const proxy = await startProxy(mongo.port, mongo.host)
+  t.after(() => proxy.close())
+  const { db } = mongo.database(t)
+  const { app, logged } = await build(t, { MONGODB_URL: mongo.url(db.databaseName, proxy) })
+  await logged(/Connected to the database/)
+  t.equal(await ready(app), '200 {"status":"ready"}')
+  await proxy.refuse()
+  t.equal(await ready(app), '503 {"status":"unavailable"}')
+  t.equal((await app.inject('/health')).statusCode, 200)
+  await proxy.restore()
+  let answer = await ready(app)
+  while (answer.startsWith('503')) answer = await ready(app)
+  t.equal(answer, '200 {"status":"ready"}')
+})
+
+// Metrics.
+
+t.test('without METRICS_PORT there are no metrics', async t => {
+  const { app, log } = await build(t, {})
+  t.equal((await app.inject('/metrics')).statusCode, 404)
+  t.notMatch(log(), 'Metrics')
+})
+
+t.test('metrics are served on a port of their own, and not where the route is', async t => {
+  const { app, url } = await buildMeasured(t)
+  t.equal((await app.inject('/metrics')).statusCode, 404)
+  const reply = await fetch(url)
+  t.match(reply.headers.get('content-type'), /^text\/plain; version=0\.0\.4/)
+  t.match(await reply.text(), /^process_resident_memory_bytes \d+$/m, 'those of the process are there, too')
+  await app.close()
+  await t.rejects(fetch(url), 'the port is closed with the server')
+})
+
+t.test('calls are counted by the status of their reply, and records by their kind', async t => {
+  const { app, metrics, until } = await buildMeasured(t, {}, { RATE_LIMIT: '4' })
+  const get = async (headers: OutgoingHttpHeaders = {}) => {
+    const reply = await request(app, { headers: { ...caller, ...headers } })
+    await readAll(reply)
+    return reply.headers
+  }
+  const { etag } = await get()
+  await app.inject('/health')
+  for (const headers of [{ 'if-none-match': etag }, { 'x-auth-token': 'wrong' }, { 'x-auth-token': 'wrong' }, {}]) await get(headers)
+  await until('calls_total{status="429"}', 1)
+  t.match(await metrics(), {
+    'calls_total{status="200"}': 1,
+    'calls_total{status="304"}': 1,
+    'calls_total{status="401"}': 2,
+    'calls_total{status="429"}': 1,
+    time_to_first_byte_seconds_count: 5,
+    'time_to_first_byte_seconds_bucket{le="+Inf"}': 5,
+    'records_total{kind="users"}': 30,
+    'records_total{kind="contacts"}': 4,
+    'replies_broken_total{by="server"}': 0,
+    'replies_broken_total{by="caller"}': 0
+  })
+})
+
+t.test('a reply that the server breaks off is counted as broken by it', async t => {
+  const { app, until } = await buildMeasured(t, {
+    users: async function * () {
+      for (let batch = 0; batch < 5; batch++) yield userBatch(batch)
+      throw new Error('the database is gone')
+    }
+  })
+  const { isWhole } = await readAll(await request(app))
+  t.notOk(isWhole)
+  t.match(await until('replies_broken_total{by="server"}', 1), { 'replies_broken_total{by="caller"}': 0, 'calls_total{status="200"}': 1 })
+})
+
+t.test('a reply that the caller leaves is counted as broken by them', async t => {
+  const { seen, users } = watchedUsers(1_000_000)
+  const { app, until } = await buildMeasured(t, { users })
+  const reply = await request(app)
+  await once(reply, 'readable')
+  reply.destroy()
+  await seen.closed
+  t.match(await until('replies_broken_total{by="caller"}', 1), { 'replies_broken_total{by="server"}': 0, 'calls_total{status="200"}': 1 })
+})
+
+t.test('a caller who resets the connection is counted so, too', async t => {
+  const { seen, users } = watchedUsers(1_000_000)
+  const { app, until } = await buildMeasured(t, { users })
+  const socket = await stalledCaller(app)
+  await once(socket, 'connect')
+  while (seen.read === 0) await new Promise(setImmediate)
+  socket.resetAndDestroy()
+  await seen.closed
+  t.match(await until('replies_broken_total{by="caller"}', 1), { 'replies_broken_total{by="server"}': 0 })
+})
+
+t.test('a call whose caller leaves before the reply has no status', async t => {
+  const { promise, resolve } = deferred()
+  const { promise: asked, resolve: ask } = deferred()
+  const { app, until } = await buildMeasured(t, { latestOperation: async () => { ask(); await promise; return null } })
+  const socket = await stalledCaller(app)
+  await asked
+  socket.destroy()
+  const found = await until('calls_total{status="none"}', 1)
+  t.match(found, { 'replies_broken_total{by="caller"}': 0 })
+  resolve()
+})
+
+t.test('prepares are counted by what came of them', async t => {
+  const operation = { id: '1', importerKey: 'csv', status: 'importer_file_loaded', valid: true, file: '/import.csv' } as const
+  const { app, until } = await buildMeasured(t, { latestOperation: async () => operation }, { ROCKETCHAT_URL: 'http://127.0.0.1:1' })
+  t.equal((await call(app)).json().waiting, true)
+  t.match(await until('prepares_total{result="failed"}', 1), { 'prepares_total{result="done"}': 0, prepares_running: 0 })
+
+  const { app: rocketchat } = await build(t, {})
+  const url = await rocketchat.listen({ host: '127.0.0.1', port: 0 })
+  const other = await buildMeasured(t, { latestOperation: async () => operation }, { ROCKETCHAT_URL: url })
+  await call(other.app)
+  t.match(await other.until('prepares_total{result="done"}', 1), { 'prepares_total{result="failed"}': 0, prepares_running: 0 })
+})
+
+t.test('metrics change nothing of a reply', async t => {
+  const { app } = await build(t, {})
+  const { app: measured } = await buildMeasured(t)
+  t.equal((await call(measured)).body, (await call(app)).body)
+
+  const { app: withoutContacts } = await buildMeasured(t, {}, {}, false)
+  t.notOk('contacts' in (await call(withoutContacts)).json(), 'nor are there contacts where the store has none')
+})
+
+t.test('a METRICS_PORT that is in use is told in one line', async t => {
+  const { url } = await buildMeasured(t)
+  const { port } = new URL(url)
+  const errors = new PassThrough({ encoding: 'utf8' })
+  await start({ PORT: '0', METRICS_PORT: port, LOG_LEVEL: 'silent' }, new PassThrough(), errors)
+  process.exitCode = undefined
+  t.match(errors.read(), new RegExp(`^METRICS_PORT is ${port}, and the server cannot listen there \\(.*EADDRINUSE.*\\): set it to a port that is free\\.\n$`))
+})
