@@ -197,7 +197,7 @@ t.test('a fault of the program is no finding', async t => {
 
 t.test('on a real server the sample is checked, and nothing is written', needsServer, async t => {
   const { db } = mongo.database(t)
-  for (const [name, documents] of Object.entries(await loadDump(SAMPLE_IMPORT))) await db.collection(name).insertMany([...documents])
+  for (const [name, documents] of Object.entries(await loadDump(SAMPLE_IMPORT))) await db.collection(name).insertMany(documents.map((document: object) => ({ ...document })))
   await db.collection('rocketchat_import').createIndex({ ts: -1 })
   await db.collection('rocketchat_import_data').createIndex({ dataType: 1 })
   const dump = async () => {

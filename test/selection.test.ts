@@ -212,7 +212,7 @@ const values: Array<[value: unknown, told: string | undefined]> = [
   [{ address: 'ada@example.com' }, undefined],
   [[], undefined],
   [['ada'], undefined],
-  [Long.fromNumber(7), undefined],
+  [Long.fromNumber(7), '7'],
   [new Date(0), undefined],
   [new ObjectId('0123456789abcdef01234567'), undefined],
   [Buffer.from('ada'), undefined],

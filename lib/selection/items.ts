@@ -23,7 +23,7 @@ export function userItem (staged: StagedUser | null | undefined): UserItem | und
     user_id: id,
     username: text(staged.username) ?? '',
     email: first(staged.emails) ?? '',
-    is_deleted: Boolean(staged.deleted),
+    is_deleted: Boolean(plainValue(staged.deleted)),
     is_bot: staged.type === 'bot',
     do_import: true,
     is_email_taken: false
@@ -42,7 +42,7 @@ export function channelItem (staged: StagedChannel | null | undefined): ChannelI
   return {
     channel_id: id,
     name: text(staged.name) ?? '',
-    is_archived: Boolean(staged.archived),
+    is_archived: Boolean(plainValue(staged.archived)),
     do_import: true,
     is_private: staged.t === 'p',
     is_direct: false
