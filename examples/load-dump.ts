@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { pipeline } from 'node:stream/promises'
+import { type Readable, pipeline } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import { EJSON } from 'bson'
 import { type RocketChatDocuments } from '../lib/rocketchat/index.js'
@@ -30,9 +30,6 @@ const MEMBERS: Record<Collection, Members> = {
   rocketchat_permissions: { _id: true, roles: true }
 }
 
-/** Stands for each staged message: they are only counted. */
-const MESSAGE = Object.freeze(EJSON.deserialize({ dataType: 'message' }))
-
 /**
  * Reads a folder with four of Rocket.Chat's collections, each in a file of its own as `mongoexport` or MongoDB Compass writes it. The
  * file may be compressed by gzip. Only what the replies need is kept.
@@ -59,22 +56,12 @@ export async function loadDump (dataDir: string): Promise<RocketChatDocuments> {
 
 async function readCollection<Document> (path: string, collection: Collection): Promise<Document[]> {
   const documents: Document[] = []
-  // Kept apart: when reading fails, a pipeline may reject with an AbortError of its own instead.
-  let problem: unknown
-  const read = async (chunks: AsyncIterable<Buffer>): Promise<void> => {
-    try {
-      await readDocuments(refuseOtherFormats(chunks, path, collection), document => { documents.push(keep(document, collection)) })
-    } catch (failure) {
-      if (failure instanceof StartupError || failure instanceof NotExtendedJson) problem = failure
-      throw failure
-    }
-  }
   const command = commandOf(collection)
   try {
-    const file = createReadStream(path)
-    await (path.endsWith('.gz') ? pipeline(file, createGunzip(), read) : pipeline(file, read))
-  } catch (thrown) {
-    const failure = problem ?? thrown
+    await readDocuments(refuseOtherFormats(bytesOf(path), path, collection), document => {
+      documents.push(keep(document, collection))
+    })
+  } catch (failure) {
     if (failure instanceof StartupError) throw failure
     if (failure instanceof NotExtendedJson) throw new StartupError(`${path}${failure.message}. Write it with ${command}.`)
     if (Object(failure).code === 'Z_BUF_ERROR') throw new StartupError(`${path} is cut off. Write it again with ${command}.`)
@@ -84,11 +71,18 @@ async function readCollection<Document> (path: string, collection: Collection): 
   return documents
 }
 
+function bytesOf (path: string): Readable {
+  const file = createReadStream(path)
+  // A failure is thrown by the last of the streams, so the callback has nothing to do.
+  return path.endsWith('.gz') ? pipeline(file, createGunzip(), () => {}) : file
+}
+
 // The plugin checks the type of every field itself.
 function keep<Document> (document: JsonDocument, collection: Collection): Document {
-  const isMessage = collection === 'rocketchat_import_data' && document.dataType === 'message'
+  // Staged messages are only counted.
+  if (collection === 'rocketchat_import_data' && document.dataType === 'message') return Object({ dataType: 'message' })
   // A 64-bit integer becomes a bigint: a number would round it.
-  return isMessage ? MESSAGE : EJSON.deserialize(membersOf(document, MEMBERS[collection]), { useBigInt64: true })
+  return EJSON.deserialize(membersOf(document, MEMBERS[collection]), { useBigInt64: true })
 }
 
 function membersOf (document: JsonDocument, members: Members): JsonDocument {

@@ -1,10 +1,12 @@
 import { once } from 'node:events'
+import { cp, writeFile } from 'node:fs/promises'
 import { type OutgoingHttpHeaders } from 'node:http'
+import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { type Serve, buildServer, start } from '../examples/server.js'
-import { readSettings } from '../examples/settings.js'
+import { SAMPLE_IMPORT, readSettings } from '../examples/settings.js'
 import { type ImportDataStore } from '../lib/index.js'
 import { rocketChatDump } from '../lib/rocketchat/index.js'
 import { call, caller } from './fixtures/build.js'
@@ -29,7 +31,7 @@ async function build (t: Test, env: NodeJS.ProcessEnv, changes: Partial<ImportDa
     const { store: { contacts, ...store }, ...source } = rocketChatDump(documents)
     return { ...source, store: { ...store, ...(contacts && hasContacts && { contacts }), ...changes } }
   }
-  const app = await buildServer(readSettings(env), output, serve)
+  const app = await buildServer(readSettings(env), output, env['MONGODB_URL'] || env['ROCKETCHAT_URL'] ? undefined : serve)
   t.teardown(() => app.close())
   return { app, logged, log: () => log }
 }
@@ -200,16 +202,18 @@ t.test('a call whose caller leaves before the reply has no status', async t => {
 })
 
 t.test('prepares are counted by what came of them', async t => {
-  const operation = { id: '1', importerKey: 'csv', status: 'importer_file_loaded', valid: true, file: '/import.csv' } as const
-  const { app, until } = await buildMeasured(t, { latestOperation: async () => operation }, { ROCKETCHAT_URL: 'http://127.0.0.1:1' })
-  t.equal((await call(app)).json().waiting, true)
-  t.match(await until('prepares_total{result="failed"}', 1), { 'prepares_total{result="done"}': 0, prepares_running: 0 })
+  const dataDir = t.testdir()
+  await cp(SAMPLE_IMPORT, dataDir, { recursive: true })
+  const operation = { _id: '1', importerKey: 'csv', ts: { $date: '2027-01-01T00:00:00Z' }, status: 'importer_file_loaded', valid: true, file: 'a.csv' }
+  await writeFile(join(dataDir, 'rocketchat_import.json'), JSON.stringify(operation))
 
   const { app: rocketchat } = await build(t, {})
   const url = await rocketchat.listen({ host: '127.0.0.1', port: 0 })
-  const other = await buildMeasured(t, { latestOperation: async () => operation }, { ROCKETCHAT_URL: url })
-  await call(other.app)
-  t.match(await other.until('prepares_total{result="done"}', 1), { 'prepares_total{result="failed"}': 0, prepares_running: 0 })
+  for (const [path, result, other] of [['', 'done', 'failed'], ['/nowhere', 'failed', 'done']] as const) {
+    const { app, until } = await buildMeasured(t, {}, { DATA_DIR: dataDir, ROCKETCHAT_URL: url + path })
+    t.equal((await call(app)).json().waiting, true)
+    t.match(await until(`prepares_total{result="${result}"}`, 1), { [`prepares_total{result="${other}"}`]: 0, prepares_running: 0 })
+  }
 })
 
 t.test('metrics change nothing of a reply', async t => {
