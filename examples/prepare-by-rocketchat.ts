@@ -54,15 +54,16 @@ export function prepareByRocketChat (
 
   return async (_operation, { credentials: { userId, authToken }, signal, log }) => {
     const headers = { 'X-User-Id': userId, 'X-Auth-Token': authToken }
-    for (let delay = FIRST_DELAY; ; delay = Math.min(delay * 2, LONGEST_DELAY)) {
-      try {
-        return await callOnce(endpoint, headers, signal)
-      } catch (failure) {
-        if (!(failure instanceof TransientFailure) || signal.aborted) throw failure
-        const milliseconds = Math.max(delay, retryAfterOf(failure))
-        log.warn({ err: failure }, `Rocket.Chat cannot prepare the import at the moment: next attempt in ${milliseconds / 1000} s`)
-        await wait(milliseconds, signal)
-      }
+    const attempt = () => callOnce(endpoint, headers, signal).then(() => undefined, failure => {
+      if (!(failure instanceof TransientFailure) || signal.aborted) throw failure
+      return failure
+    })
+    let delay = FIRST_DELAY
+    for (let failure = await attempt(); failure !== undefined; failure = await attempt()) {
+      const milliseconds = Math.max(delay, retryAfterOf(failure))
+      log.warn({ err: failure }, `Rocket.Chat cannot prepare the import at the moment: next attempt in ${milliseconds / 1000} s`)
+      await wait(milliseconds, signal)
+      delay = Math.min(delay * 2, LONGEST_DELAY)
     }
   }
 }

@@ -376,6 +376,7 @@ t.test('a file in another format is refused in one line that names the format an
     [{ 'users.bson.gz': gzipSync(bson) }, /users\.bson\.gz is BSON/],
     [{ 'users.json': gzipSync(text) }, /users\.json is compressed by gzip: name it users\.json\.gz/],
     [{ 'users.json': text.slice(0, -20) }, /users\.json, line 1: the file ends here, but the document does not: it is cut off/],
+    [{ 'users.json': '3' }, /users\.json, line 1: not a JSON object \(document 1\)/],
     [{ 'users.json': `[${text.trim()}` }, /users\.json, line \d: the file ends here, but the document does not/],
     [{ 'users.json.gz': gzipSync(text).subarray(0, -12) }, /users\.json\.gz is cut off/],
     [{ 'users.json.gz': text }, /users\.json\.gz cannot be read \(/]
