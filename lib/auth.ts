@@ -8,7 +8,7 @@ export interface Caller {
   user: object
 }
 
-/** The request decorator that holds the `Caller`: a symbol, so that it meets no name of the host's. */
+/** The request decorator that holds the `Caller`: a symbol, which cannot clash with a name of the host. */
 export const kCaller = Symbol('fastify-import-file-data.caller')
 
 type Functions = Pick<ResolvedOptions, 'lookupUser' | 'hasPermission'>

@@ -78,7 +78,7 @@ export const FileFormatInvalid = coded(
   400
 )
 
-/** A rate limit of the host's refused the call. Argument: seconds to wait. */
+/** A rate limit of the host refused the call. Argument: seconds to wait. */
 export const TooManyRequests = coded<[seconds: number]>(
   'error-too-many-requests',
   'Error, too many requests. Please slow down. You must wait %d seconds before trying this endpoint again.',
@@ -92,7 +92,7 @@ export const ServiceUnavailable = coded<[options?: { cause: unknown }]>(
   503
 )
 
-/** Anything that nobody expected. */
+/** Any other failure. */
 export const InternalServerError = coded('error-internal-server-error', 'Internal Server Error', 500)
 
 /** Seconds after which a caller may try again when a reply is a 503; sent as `Retry-After`. */

@@ -14,11 +14,11 @@ export interface Credentials {
 /**
  * Prepares an operation whose file is loaded: reads the file and stages its records, and moves the operation's status on. Called
  * once for an operation, in the background, while callers are told to wait; when it fails they are told so, until the operation
- * changes. With several instances of the server each may call it, so it is to be idempotent, or to take a lock.
+ * changes. Each instance of the server may call it, so make it idempotent or let it take a lock.
  */
 export type Prepare = (operation: ImportOperation, context: PrepareContext) => Promise<void>
 
-/** What `prepare` is told beside the operation. */
+/** What `prepare` gets besides the operation. */
 export interface PrepareContext {
   /** Those of the caller who came first. */
   readonly credentials: Credentials

@@ -17,7 +17,7 @@ export function plainValue (value: unknown): unknown {
 }
 
 /**
- * The name of the class of a value of the package `bson`, such as `ObjectId`; undefined for any other value. Told without the
+ * The name of the class of a value of the package `bson`, such as `ObjectId`; undefined for any other value. It is found without the
  * package, which a host may not have, or have in another version.
  */
 export function bsonType (value: unknown): unknown {

@@ -20,7 +20,7 @@ const registrations = new WeakMap<object, number>()
 
 /**
  * Adds the route `GET /getImportFileData`, with its hooks and its error handler, and refuses every other method on its path and
- * every path below it, so that none of them falls through to a wildcard of the host's, such as that of a proxy.
+ * every path below it, so that none of them reaches a wildcard route of the host, such as that of a proxy.
  *
  * @param instance an encapsulated instance of the plugin's own
  */
@@ -49,14 +49,14 @@ export async function addRoutes (instance: FastifyInstance, options: ResolvedOpt
       tags: ['import'],
       operationId: operationIdIn(instance),
       summary: 'Get the progress of an upload',
-      description: 'What the newest import has staged, to select from; or, while it is being prepared, word of it. ' +
+      description: 'The selection of what the newest import has staged, or, while the import is being prepared, its progress. ' +
         'Needs the permission `run-import`.',
       ...route.schema,
       headers: headersSchema,
       response: replySchemas
     },
-    // The schemas describe, and are left to no compiler of the host's: the auth functions check the headers, and what is sent is
-    // text. An error comes to be serialized when a hook of the host's throws again on the reply to an error.
+    // The schemas only describe the route, so the host's compilers are not used: the auth functions check the headers, and the handler
+    // sends text. An error is serialized here when a hook of the host throws again while an error is sent.
     validatorCompiler: () => () => true,
     serializerCompiler: () => payload => JSON.stringify(payload instanceof Error ? toPublicError(payload, undefined).body : payload),
     handler: createHandler(instance, options)

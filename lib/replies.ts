@@ -31,7 +31,7 @@ function withCredentialHeaders (vary: unknown): string {
 
 /**
  * The error handler of the route: whatever was thrown, the reply is in the contract's envelope, and what the caller may not
- * know is in the log. It gets the errors of the host's own hooks on this route, too.
+ * know is in the log. It also handles the errors of the host's hooks on this route.
  */
 export function answerErrors (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   // Of a reply that was not sent: neither is about the error.
@@ -45,7 +45,7 @@ export function answerErrors (error: unknown, request: FastifyRequest, reply: Fa
   return sendJson(reply.code(statusCode), JSON.stringify(body))
 }
 
-/** The request decorator that holds the `Retry-After` of a waiting reply, to tell it from one of the host's. */
+/** The request decorator that holds the `Retry-After` of a waiting reply, to distinguish it from one that the host sets. */
 export const kAdvisedRetry = Symbol('fastify-import-file-data.advised-retry')
 
 /** Tells the caller of a waiting reply after how many seconds to ask again. */
@@ -54,7 +54,7 @@ export function adviseRetry (reply: FastifyReply, seconds: number): void {
   reply.request.setDecorator(kAdvisedRetry, String(seconds))
 }
 
-/** Sends JSON as text, so that no serializer or `preSerialization` hook of the host's has a hand in it. */
+/** Sends JSON as text, so that no serializer or `preSerialization` hook of the host changes it. */
 export function sendJson (reply: FastifyReply, text: string): FastifyReply {
   return reply.type(JSON_TYPE).send(text)
 }

@@ -28,7 +28,7 @@ export interface ImportDataStore {
  */
 export type Batches<T> = AsyncIterable<readonly T[]> | Iterable<readonly T[]>
 
-/** What a store is told of the call that it works for. */
+/** The call that a store works for. */
 export interface StoreContext {
   /** Aborted when the caller is gone, so that nothing more need be read. */
   readonly signal: AbortSignal
@@ -52,7 +52,7 @@ export interface ImportOperation {
   reading?: string | null
   /** How many records have been staged so far. */
   count?: ImportCount
-  /** When the operation last changed in any way. Without it there is no ETag, and nobody is told that it stalls. */
+  /** When the operation last changed in any way. Without it a selection has no ETag, and no reply says that the operation stalls. */
   updatedAt?: Date
 }
 
