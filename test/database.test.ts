@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { type CommandStartedEvent, type Db, type MongoClient } from 'mongodb'
+import { type CommandStartedEvent, type Db, type DbOptions, Long, type MongoClient } from 'mongodb'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { type ImportFileDataOptions, importFileData } from '../lib/index.js'
@@ -106,6 +106,26 @@ t.test('a selection is read from the database, direct channels as one', needsSer
     success: true
   })
 })
+
+const readSettings: DbOptions[] = [{ raw: true }, { promoteValues: false }, { promoteLongs: false }, { useBigInt64: true }, { promoteBuffers: true, bsonRegExp: true }]
+for (const settings of readSettings) {
+  t.test(`the reply is the same whatever the Db is set to return: ${JSON.stringify(settings)}`, needsServer, async t => {
+    const { client, db } = mongo.database(t)
+    await fill(db, 3)
+    const importIds = [Long.fromString('9007199254740993')]
+    await db.collection('rocketchat_import_data').insertOne({ dataType: 'user', data: { importIds, username: 'large', deleted: Long.ZERO } })
+    const [usual, set] = await Promise.all([{}, settings].map(settings =>
+      build(t, rocketChatDatabase(client.db(db.databaseName, settings)))))
+    const { statusCode, body } = await call(set!)
+    t.equal(statusCode, 200)
+    t.match(JSON.parse(body), { users: { length: 4, 3: { user_id: '9007199254740993', is_deleted: false } }, message_count: 2, success: true })
+    t.equal(body, (await call(usual!)).body)
+
+    await db.collection('rocketchat_import').updateOne({}, { $set: { status: 'importer_preparing_users', count: { users: Long.fromNumber(7) } } })
+    t.match((await call(set!)).json(), { waiting: true, count: { users: 7 } })
+    t.equal((await call(set!, { headers: { 'x-auth-token': 'wrong' } })).statusCode, 401)
+  })
+}
 
 t.test('nothing is read but what the reply needs, each look-up by an index and each within maxTimeMS', needsServer, async t => {
   const { app, named, commands } = await start(t, { batchSize: 1500, maxTimeMS: 20_000 }, 100)

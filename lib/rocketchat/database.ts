@@ -15,6 +15,12 @@ import {
 import { hashLoginToken } from './login-token.js'
 import { ReadLimit } from './read-limit.js'
 
+/** Settings that the host's client may have otherwise. With them the driver returns documents, and their numbers as plain values. */
+const PLAIN = { raw: false, promoteValues: true, promoteLongs: true }
+
+/** For documents: a 64-bit integer becomes a bigint, since a number would round it. */
+const EXACT = { ...PLAIN, useBigInt64: true }
+
 /** The part of a `Db` of the MongoDB driver that is needed, so that a host without MongoDB needs no driver either. */
 export interface DatabaseLike {
   collection (name: string): CollectionLike
@@ -72,14 +78,13 @@ export function rocketChatDatabase (
 
   function findOne<Found> (collection: CollectionLike, filter: object, options: object, signal?: AbortSignal) {
     const limit = new ReadLimit(maxTimeMS, signal)
-    return limit.wait(collection.findOne<Found>(filter, { ...options, maxTimeMS, signal: limit.signal }))
+    return limit.wait(collection.findOne<Found>(filter, { ...options, ...EXACT, maxTimeMS, signal: limit.signal }))
   }
 
   async function * staged (filter: object, fields: readonly string[], { signal }: StoreContext): AsyncGenerator<StagedData[]> {
     const limit = new ReadLimit(maxTimeMS, signal)
     const projection = { _id: 0, ...Object.fromEntries(fields.map(field => [`data.${field}`, 1])) }
-    // A 64-bit integer becomes a bigint: a number would round it.
-    const cursor = data.find(filter, { projection, batchSize, maxTimeMS, signal: limit.signal, useBigInt64: true })
+    const cursor = data.find(filter, { ...EXACT, projection, batchSize, maxTimeMS, signal: limit.signal })
     try {
       while (await limit.wait(cursor.hasNext())) {
         yield cursor.readBufferedDocuments().map(dataOf)
@@ -121,7 +126,7 @@ export function rocketChatDatabase (
       contacts: context => staged({ dataType: 'contact' }, ['importIds', 'name', 'emails', 'phones'], context),
       countMessages ({ signal }) {
         const limit = new ReadLimit(maxTimeMS, signal)
-        return limit.wait(data.countDocuments({ dataType: 'message' }, { maxTimeMS, signal: limit.signal }))
+        return limit.wait(data.countDocuments({ dataType: 'message' }, { ...PLAIN, useBigInt64: false, maxTimeMS, signal: limit.signal }))
       }
     }
   }
