@@ -96,10 +96,17 @@ function membersOf (document: JsonDocument, members: Members): JsonDocument {
 
 async function * refuseOtherFormats (chunks: AsyncIterable<Buffer>, path: string, collection: Collection): AsyncGenerator<Buffer> {
   let isFirst = true
+  const decoder = new TextDecoder('utf-8', { fatal: true })
   for await (const chunk of chunks) {
     const advice = isFirst ? adviceOn(chunk.toString('latin1', 0, 4), collection) : undefined
     if (advice !== undefined) throw new StartupError(`${path} is ${advice}.`)
     isFirst = false
+    try {
+      // The parser would misread the characters around a byte that is not UTF-8.
+      decoder.decode(chunk, { stream: true })
+    } catch {
+      throw new StartupError(`${path} is not in UTF-8: write it with ${commandOf(collection)}, and do not save it in another encoding.`)
+    }
     yield chunk
   }
 }

@@ -374,6 +374,8 @@ t.test('a file in another format is refused in one line that names the format an
     [{ 'users.json': Buffer.from(bson) }, /users\.json is BSON, as mongodump writes it: .*bsondump/],
     [{ 'users.bson': Buffer.from(bson) }, /users\.bson is BSON/],
     [{ 'users.bson.gz': gzipSync(bson) }, /users\.bson\.gz is BSON/],
+    [{ 'users.json': Buffer.from('{"_id":"zo\u00eb"}\n', 'latin1') }, /users\.json is not in UTF-8: write it with mongoexport --collection=users/],
+    [{ 'users.json': Buffer.from(`${' '.repeat(100_000)}{"_id":"zo\u00eb is read"}`, 'latin1') }, /users\.json is not in UTF-8/],
     [{ 'users.json': gzipSync(text) }, /users\.json is compressed by gzip: name it users\.json\.gz/],
     [{ 'users.json': text.slice(0, -20) }, /users\.json, line 1: the file ends here, but the document does not: it is cut off/],
     [{ 'users.json': '3' }, /users\.json, line 1: not a JSON object \(document 1\)/],
