@@ -177,6 +177,26 @@ t.test('a file that is uploaded while an earlier one is prepared does not inheri
   }
 })
 
+t.test('each of several files that are uploaded during the preparation of the one before is prepared itself', async t => {
+  const names = ['first.zip', 'second.zip', 'third.zip', 'fourth.zip']
+  const start = Date.now() - 10_000
+  let current = loaded()
+  const ends: Array<ReturnType<typeof deferred>> = []
+  const prepare = t.captureFn((_operation: ImportOperation) => { ends.push(deferred()); return ends.at(-1)!.promise })
+  const app = await build(t, { store: storeWith(() => current), prepare })
+  for (const [index, file] of names.entries()) {
+    current = loaded({ file, updatedAt: new Date(start + index * 1000) })
+    t.equal((await call(app)).json().waiting, true)
+    ends[index - 1]?.reject(new Error('no such format'))
+    await turn()
+    t.equal((await call(app)).json().waiting, true, `${file} does not inherit the failure of the one before`)
+  }
+  t.strictSame(prepare.calls.map(({ args: [{ file }] }) => file), names)
+  ends.at(-1)?.reject(new Error('no such format'))
+  await turn()
+  t.equal((await call(app)).body, FILE_FORMAT_INVALID)
+})
+
 t.test('a preparation that moves the status on and then fails is reported, until the operation changes again', async t => {
   const clock = stopClock(t)
   const log: Array<Record<string, unknown>> = []

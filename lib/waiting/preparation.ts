@@ -92,10 +92,11 @@ function fail (run: Run, failure: unknown, log: FastifyBaseLogger): void {
   if (!run.controller.signal.aborted) log.error({ err: failure, operation: run.startedFor.id }, 'The import could not be prepared')
 }
 
-// A file that was uploaded during a run is prepared by a run of its own. A run that changes the operation itself looks the same, so this is
-// done once.
+// A file that was uploaded during a run is prepared by a run of its own. A run that changes the operation itself looks the same, unless the
+// file is another: so without another file this is done once.
 function isChangedDuring ({ startedFor, isRepeat, endedAt, endedFor }: Run, operation: ImportOperation): boolean {
-  return endedAt !== undefined && endedFor === undefined && !isRepeat && isNewer(operation, startedFor)
+  const mayRepeat = !isRepeat || operation.file !== startedFor.file
+  return endedAt !== undefined && endedFor === undefined && mayRepeat && isNewer(operation, startedFor)
 }
 
 function isChangedSince ({ endedFor }: Run, operation: ImportOperation): boolean {
