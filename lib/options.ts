@@ -12,9 +12,10 @@ export interface Credentials {
 }
 
 /**
- * Prepares an operation whose file is loaded: reads the file and stages its records, and moves the operation's status on. Called
- * once for an operation, in the background, while callers are told to wait; when it fails they are told so, until the operation
- * changes. Each instance of the server may call it, so make it idempotent or let it take a lock.
+ * Prepares an operation whose file is loaded: reads the file and stages its records, and moves the operation's status on. Called in the
+ * background, once for each file, and once more when the operation changes meanwhile and its file is still loaded. Callers are told to
+ * wait. When it fails, or the operation has not changed for `stalledAfter` after its end, they get an error until the operation changes.
+ * Each instance of the server may call it, so make it idempotent or let it take a lock.
  */
 export type Prepare = (operation: ImportOperation, context: PrepareContext) => Promise<void>
 

@@ -1,6 +1,6 @@
 /**
  * A pure function that remembers its last result. Nearly all polls ask for what the last one asked for: making the same reply
- * again would take a fifth of their time.
+ * again would take half as much CPU time again (docs/performance.md).
  *
  * @param make the function; it has the same number of arguments each time, which are told apart by `===`
  */

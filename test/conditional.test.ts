@@ -3,7 +3,8 @@ import { type FastifyInstance } from 'fastify'
 import t from 'tap'
 import { type ImportDataStore, type ImportFileDataOptions, type ImportOperation } from '../lib/index.js'
 import { FORBIDDEN, NOTHING_STAGED, UNAUTHORIZED, URL, build, call, caller, operation } from './fixtures/build.js'
-import { WAITING, SETTLED, statuses, FILE_FORMAT_INVALID, preparing, loaded, malformed, ago, storeWith, replyTo, stopClock, headerOf, deferred, poll, listen, send } from './fixtures/progress.js'
+import { WAITING, SETTLED, statuses, FILE_FORMAT_INVALID, preparing, loaded, malformed, ago, storeWith, replyTo, stopClock, headerOf, poll, send } from './fixtures/progress.js'
+import { deferred, listen } from './fixtures/streaming.js'
 
 t.test('an ETag is on waiting replies and on selections that cannot change, and on nothing else', async t => {
   const expected = new Set<string>([...WAITING, ...SETTLED])

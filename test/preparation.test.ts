@@ -1,8 +1,10 @@
 import { once } from 'node:events'
+import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
 import { type ImportOperation, type Prepare, type PrepareContext } from '../lib/index.js'
 import { NOTHING_STAGED, build, call, caller, operation, storeOf } from './fixtures/build.js'
-import { statuses, FILE_FORMAT_INVALID, preparing, loaded, ago, storeWith, replyTo, stopClock, logInto, headerOf, deferred, listen, send, turn } from './fixtures/progress.js'
+import { statuses, FILE_FORMAT_INVALID, preparing, loaded, ago, storeWith, replyTo, stopClock, logInto, headerOf, send } from './fixtures/progress.js'
+import { deferred, listen } from './fixtures/streaming.js'
 
 t.test('prepare is called once, however many callers come, and every one of them is told to wait at once', async t => {
   const end = deferred()
@@ -158,7 +160,7 @@ t.test('a file that is uploaded while an earlier one is prepared does not inheri
       const { updatedAt } = upload
       let current = loaded({ ...(updatedAt ? { updatedAt: ago(5000) } : {}) })
       if (!updatedAt) delete current.updatedAt
-      const ends: Array<ReturnType<typeof deferred>> = []
+      const ends: Array<ReturnType<typeof deferred<void>>> = []
       const prepare = t.captureFn((_operation: ImportOperation) => { ends.push(deferred()); return ends.at(-1)!.promise })
       const app = await build(t, { store: storeWith(() => current), prepare })
       await call(app)
@@ -181,7 +183,7 @@ t.test('each of several files that are uploaded during the preparation of the on
   const names = ['first.zip', 'second.zip', 'third.zip', 'fourth.zip']
   const start = Date.now() - 10_000
   let current = loaded()
-  const ends: Array<ReturnType<typeof deferred>> = []
+  const ends: Array<ReturnType<typeof deferred<void>>> = []
   const prepare = t.captureFn((_operation: ImportOperation) => { ends.push(deferred()); return ends.at(-1)!.promise })
   const app = await build(t, { store: storeWith(() => current), prepare })
   for (const [index, file] of names.entries()) {
@@ -277,7 +279,7 @@ t.test('of many operations, those whose preparation ended first are forgotten', 
 })
 
 t.test('another operation is prepared while the first still is', async t => {
-  const ends = new Map<string, ReturnType<typeof deferred>>()
+  const ends = new Map<string, ReturnType<typeof deferred<void>>>()
   let current = loaded({ id: 'first' })
   const prepare = t.captureFn(({ id }: ImportOperation) => {
     const end = deferred()
@@ -298,7 +300,7 @@ t.test('another operation is prepared while the first still is', async t => {
 
 t.test('closing the server aborts the signal of every preparation, and waits for all of them to end', async t => {
   const lines: Array<Record<string, unknown>> = []
-  const runs: Array<{ end: ReturnType<typeof deferred>, signal: AbortSignal }> = []
+  const runs: Array<{ end: ReturnType<typeof deferred<void>>, signal: AbortSignal }> = []
   let current = loaded({ id: 'first' })
   const prepare: Prepare = (_, { signal }) => {
     const end = deferred()
@@ -332,19 +334,26 @@ t.test('closing the server after the preparation has ended waits for nothing', a
   t.pass()
 })
 
-t.test('a call that is under way when the server closes starts no preparation that outlives it', async t => {
+/** A store with a loaded operation, which it returns when `answer` is resolved; `asked` settles when it is asked. */
+function heldStore () {
   const asked = deferred()
   const answer = deferred()
+  const store = storeOf({
+    async latestOperation () {
+      asked.resolve()
+      await answer.promise
+      return loaded()
+    }
+  })
+  return { asked, answer, store }
+}
+
+t.test('a call that is under way when the server closes starts no preparation that outlives it', async t => {
+  const { asked, answer, store } = heldStore()
   const signals: AbortSignal[] = []
   let ended = 0
   const app = await build(t, {
-    store: storeOf({
-      async latestOperation () {
-        asked.resolve()
-        await answer.promise
-        return loaded()
-      }
-    }),
+    store,
     async prepare (_, { signal }) {
       signals.push(signal)
       if (!signal.aborted) await Promise.race([once(signal, 'abort'), turn().then(turn)])
@@ -363,17 +372,10 @@ t.test('a call that is under way when the server closes starts no preparation th
 })
 
 t.test('a call that goes on after the server has closed starts no preparation', async t => {
-  const asked = deferred()
-  const answer = deferred()
+  const { asked, answer, store } = heldStore()
   const prepare = t.captureFn(async () => {})
   const app = await build(t, {
-    store: storeOf({
-      async latestOperation () {
-        asked.resolve()
-        await answer.promise
-        return loaded()
-      }
-    }),
+    store,
     prepare
   }, { forceCloseConnections: true })
   const port = await listen(app)

@@ -4,8 +4,9 @@ const ADDRESS = 'api/v1/getImportFileData'
 /** Replies that come from what stands before the server, or from its database: asking again helps. */
 const PASSING = new Set([429, 502, 503, 504])
 
-/** How many bytes of a reply come between two calls of `received`. */
-const REPORTED_BYTES = 250_000
+/** From how many bytes on a reply is long, so that what has come is reported, and milliseconds between two reports. */
+const LONG_REPLY = 250_000
+const REPORT_INTERVAL = 200
 
 /** The longest that a server's `Retry-After` is taken at its word, in seconds. */
 const LONGEST_WAIT = 3600
@@ -50,20 +51,27 @@ export class Server {
   }
 }
 
-function textOf ({ body }, received) {
+async function textOf ({ body }, received) {
   let bytes = 0
-  let reported = 0
+  let timer
   const counter = new TransformStream({
     transform (chunk, controller) {
       controller.enqueue(chunk)
       bytes += chunk.length
-      if (bytes - reported < REPORTED_BYTES) return
-      reported = bytes
-      received(bytes)
+      // By time and not by bytes: when a reply stalls, all that has come of it was reported.
+      if (bytes >= LONG_REPLY) timer ??= setTimeout(report, REPORT_INTERVAL)
     }
   })
-  // A 304 has no body.
-  return new Response(body?.pipeThrough(counter)).text()
+  function report () {
+    timer = undefined
+    received(bytes)
+  }
+  try {
+    // A 304 has no body.
+    return await new Response(body?.pipeThrough(counter)).text()
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 // A TypeError is what a browser throws for whatever goes wrong on the network.

@@ -44,10 +44,11 @@ export class Part<Staged> {
   /** Closes the batches by the iterator's `return`. A later `next` opens them again, from the beginning. */
   close (): void {
     const iterator = this.#iterator
+    if (iterator === undefined) return
     this.#iterator = undefined
     this.#first = undefined
     // The reply does not depend on how the store cleans up.
-    new Promise(resolve => resolve(iterator?.return?.())).catch(() => {})
+    new Promise(resolve => resolve(iterator.return?.())).catch(() => {})
   }
 }
 

@@ -2,7 +2,7 @@ import { Readable } from 'node:stream'
 import { type FastifyReply } from 'fastify'
 import { type Call, hasLeft, onClose } from '../call.js'
 import { callInjected } from '../errors.js'
-import { JSON_TYPE } from '../replies.js'
+import { JSON_TYPE, sendJson } from '../replies.js'
 import { nextTurn } from './turns.js'
 import { type Output } from './write.js'
 
@@ -91,7 +91,7 @@ class ReplyOutput implements Output {
 
   /** Sends what is left. */
   end (): FastifyReply {
-    if (this.#stream === undefined) return this.#reply.type(JSON_TYPE).send(this.#text)
+    if (this.#stream === undefined) return sendJson(this.#reply, this.#text)
     this.#stream.push(this.#text)
     this.#stream.push(null)
     return this.#reply
