@@ -2,52 +2,45 @@ import { type FastifyRequest } from 'fastify'
 import { Forbidden, Unauthorized, callInjected } from './errors.js'
 import { type Credentials, type ResolvedOptions } from './options.js'
 
-/** Who calls, once `identify` has let them in. */
+/** The authenticated caller. */
 export interface Caller {
   credentials: Credentials
   user: object
 }
 
-/** The request decorator that holds the `Caller`: a symbol, which cannot clash with a name of the host. */
+/** The request decorator that holds the `Caller`. A symbol cannot clash with a name of the host. */
 export const kCaller = Symbol('fastify-import-file-data.caller')
 
-type Functions = Pick<ResolvedOptions, 'lookupUser' | 'hasPermission'>
-
 /**
- * The two steps of authentication and authorization for `@fastify/auth`, to be run in this order (relation `and`). Both are
- * async functions that throw: `@fastify/auth` takes anything that is returned, false included, for a yes.
+ * Creates the two functions for `@fastify/auth`, in the order in which they run (relation `and`). They are async and throw,
+ * because `@fastify/auth` takes any return value, even false, as success.
  */
-export function createAuthFunctions ({ lookupUser, hasPermission }: Functions) {
-  /** Finds out who calls. Throws `Unauthorized`, or what `callInjected` makes of a look-up that fails. */
-  async function identify (request: FastifyRequest): Promise<void> {
-    const credentials = readCredentials(request)
-    if (credentials === undefined) throw new Unauthorized()
+export function createAuthFunctions ({ lookupUser, hasPermission }: Pick<ResolvedOptions, 'lookupUser' | 'hasPermission'>) {
+  /** Finds the caller. Throws `Unauthorized`, or as `callInjected` does. */
+  async function authenticate (request: FastifyRequest): Promise<void> {
+    const userId = readHeader('x-user-id', request)
+    const authToken = readHeader('x-auth-token', request)
+    if (userId === undefined || authToken === undefined) throw new Unauthorized()
+    const credentials = { userId, authToken }
     const user = await callInjected(() => lookupUser(credentials, request))
     if (typeof user !== 'object' || user === null || Array.isArray(user)) throw new Unauthorized()
     request.setDecorator<Caller>(kCaller, { credentials, user })
   }
 
-  /** Finds out whether the caller may. Throws `Forbidden`, or what `callInjected` makes of a check that fails. */
+  /** Checks the permission of the caller. Throws `Forbidden`, or as `callInjected` does. */
   async function authorize (request: FastifyRequest): Promise<void> {
     const { user } = request.getDecorator<Caller>(kCaller)
-    const allowed = await callInjected(() => hasPermission(user, 'run-import', request))
-    if (allowed !== true) throw new Forbidden()
+    if (await callInjected(() => hasPermission(user, 'run-import', request)) !== true) throw new Forbidden()
   }
 
-  return [identify, authorize]
+  return [authenticate, authorize]
 }
 
-function readCredentials (request: FastifyRequest): Credentials | undefined {
-  const userId = readHeader('x-user-id', request)
-  const authToken = readHeader('x-auth-token', request)
-  return userId !== undefined && authToken !== undefined ? { userId, authToken } : undefined
-}
-
-// Duplicates are ambiguous, so they are rejected. Node.js joins them by a comma and a space (RFC 9110, 5.3), which may also stand in a
-// single value, such as the distinguished name of an LDAP user.
+// Duplicates are ambiguous, so they are rejected. Node.js joins them with a comma and a space (RFC 9110, 5.3), which a single value may
+// contain, too: the distinguished name of an LDAP user, for example.
 function readHeader (name: string, { headers, raw: { rawHeaders } }: FastifyRequest): string | undefined {
   const value = headers[name]
   if (typeof value !== 'string' || value.trim() === '') return undefined
-  if (value.includes(', ') && rawHeaders.filter((header, index) => index % 2 === 0 && header.toLowerCase() === name).length > 1) return undefined
-  return value
+  const isDuplicate = value.includes(', ') && rawHeaders.filter((header, index) => index % 2 === 0 && header.toLowerCase() === name).length > 1
+  return isDuplicate ? undefined : value
 }

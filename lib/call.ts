@@ -9,32 +9,31 @@ export class Call implements StoreContext {
 
   constructor (reply: FastifyReply) {
     this.log = reply.log
-    const abortIfLeft = () => { if (hasLeft(reply)) this.abort(new Error('The caller has left')) }
-    abortIfLeft()
-    onClose(reply, abortIfLeft)
+    const abortIfDisconnected = () => { if (isDisconnected(reply)) this.abort(new Error('The caller has disconnected')) }
+    abortIfDisconnected()
+    onClose(reply, abortIfDisconnected)
   }
 
-  /** See {@link StoreContext.signal}. */
   get signal (): AbortSignal {
     return this.#controller.signal
   }
 
-  /** Aborts the signal: nothing more of the store is needed. */
+  /** Aborts the signal: nothing more has to be read from the store. */
   abort (reason: unknown): void {
     this.#controller.abort(reason)
   }
 }
 
 /** Whether the connection ended before the whole reply was written. */
-export function hasLeft ({ raw, request }: FastifyReply): boolean {
-  // The response of HTTP/2, which is in no type unless the host says so, knows its end by its stream.
+export function isDisconnected ({ raw, request }: FastifyReply): boolean {
+  // The response of HTTP/2, which only a host's own types describe, knows its end by its stream.
   const { destroyed } = 'stream' in raw ? raw.stream as Writable : raw
   return (destroyed || request.raw.aborted) && !raw.writableEnded
 }
 
-/** Calls back when a reply has ended, for any reason. It may call back more than once. */
+/** Calls back when a reply has ended for any reason. It may call back more than once. */
 export function onClose ({ raw, request }: FastifyReply, callback: () => void): void {
   raw.on('close', callback)
-  // The response to a pipelined request that has not had its turn does not see the end of the connection.
+  // The response to a pipelined request that waits for the one before is not told that the connection has ended.
   request.raw.on('close', () => { if (request.raw.aborted) callback() })
 }

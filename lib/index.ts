@@ -1,31 +1,24 @@
-import type {
-  FastifyBaseLogger, FastifyPluginAsync, FastifyRegisterOptions, FastifyTypeProvider, RawServerBase, RawServerDefault
+import {
+  type FastifyBaseLogger, type FastifyPluginAsync, type FastifyRegisterOptions, type FastifyTypeProvider, type RawServerBase,
+  type RawServerDefault
 } from 'fastify'
 import fp from 'fastify-plugin'
 import { type HasPermission, type ImportFileDataOptions, resolveOptions } from './options.js'
 import { addRoutes } from './registration.js'
 
-export { rocketChatImporters, type Credentials, type ImportFileDataOptions, type RouteSettings } from './options.js'
-export { type Prepare, type PrepareContext } from './options.js'
-export { type ImportStatus } from './operation.js'
+export { type ImportCount, type ImportOperation, type ImportStatus } from './operation.js'
 export {
-  type Batches,
-  type ImportCount,
-  type ImportDataStore,
-  type ImportOperation,
-  type StagedChannel,
-  type StagedContact,
-  type StagedUser,
-  type StoreContext
-} from './store.js'
+  rocketChatImporters, type Credentials, type ImportFileDataOptions, type Prepare, type PrepareContext, type RouteSettings
+} from './options.js'
 export { type ChannelItem, type ContactItem, type ErrorReply, type Selection, type UserItem, type Waiting } from './schemas.js'
+export { type Batches, type ImportDataStore, type StagedChannel, type StagedContact, type StagedUser, type StoreContext } from './store.js'
 
-// For a host's own kind of user there is the overload below; this is what it does not take.
+// `never`: a host's own type of user is taken by the overload below.
 type Plugin = FastifyPluginAsync<ImportFileDataOptions<never>>
 
 declare module 'fastify' {
-  // What `lookupUser` gives is what `hasPermission` takes. TypeScript infers it only in a call that has a type parameter for it,
-  // so `register` has one for this plugin. The interface's own type parameters are Fastify's, and have to be repeated.
+  // Infers the type of the user for `hasPermission` from `lookupUser`, which TypeScript does only for a type parameter of the call.
+  // The type parameters of the interface have to be the same as Fastify's.
   /* eslint-disable @typescript-eslint/no-unused-vars */
   interface FastifyRegister<
     T = void,
@@ -40,16 +33,13 @@ declare module 'fastify' {
   }
 }
 
-const plugin: Plugin = async (instance, options) => {
-  await addRoutes(instance, resolveOptions(options))
-}
+const plugin: Plugin = async (instance, options) => await addRoutes(instance, resolveOptions(options))
 
 /**
  * The plugin: adds `GET <prefix>/getImportFileData`, Rocket.Chat's "Get the progress of an upload", to a Fastify server.
- * Encapsulated: nothing of it is visible to the rest of the server, and it may be registered more than once.
+ * It is encapsulated: the rest of the server sees none of its hooks, decorators and error handlers. It can be registered more than once.
  *
- * Registration throws an error with code `FST_IMPORT_FILE_DATA_INVALID_OPTION` when an option is unknown, missing or of the
- * wrong kind.
+ * Registration throws an error with the code `FST_IMPORT_FILE_DATA_INVALID_OPTION` when an option is unknown, missing or wrong.
  */
 export const importFileData: Plugin = fp(plugin, {
   name: 'fastify-import-file-data',

@@ -1,12 +1,37 @@
 import { FileFormatInvalid, ImporterNotDefined, OperationInvalid, OperationNotFound } from './errors.js'
-import { type ImportOperation } from './store.js'
+
+/** An import operation: one import, from the selection of its file to its end. */
+export interface ImportOperation {
+  /** The id, which no other operation has. */
+  id: string
+  /** One of Rocket.Chat's statuses. For any other, the reply is the selection of what is staged, and a warning is logged. */
+  status: ImportStatus | (string & {})
+  /** The key of its importer, such as `slack`: one of the option `importers`. */
+  importerKey?: string
+  /** False once a later import has made this one invalid. */
+  valid?: boolean
+  /** The path of the uploaded file. It is never opened and never sent: only whether there is one matters. */
+  file?: string | null
+  /** What is being read now, such as `general/2023-05-04`. */
+  reading?: string | null
+  /** How many records have been staged so far. */
+  count?: ImportCount
+  /** When the operation last changed in any way. Without it a selection has no ETag, and no reply is marked as stalled. */
+  updatedAt?: Date
+}
+
+/** The kinds of records that an operation counts, in the order of the reply. */
+export const countedKinds = ['total', 'completed', 'error', 'users', 'channels', 'messages', 'contacts'] as const
+
+/** How many records an operation has staged of each kind, has in total, has imported and has failed to import; each only once known. */
+export type ImportCount = { [kind in typeof countedKinds[number]]?: number }
 
 type Meaning = 'waiting' | 'settled' | 'staged' | 'loaded' | 'failed'
 
 /**
  * What each status of an import operation means for the reply (contract.md, "What it does, step by step", 5):
- * `waiting`, while it is valid; `settled`, the selection, which cannot change any more; `staged`, the selection of whatever
- * is staged by now; `loaded`, a file that waits for `prepare`, or else the same; `failed`, an error.
+ * `waiting` while it is valid; `settled`: the selection, which cannot change any more; `staged`: the selection of what is
+ * staged so far; `loaded`: a file that waits for `prepare`, otherwise the same; `failed`: an error.
  */
 const MEANINGS = {
   importer_new: 'staged',
@@ -31,10 +56,10 @@ const MEANINGS = {
   importer_import_cancelled: 'settled'
 } as const satisfies Record<string, Meaning>
 
-/** A status of an import operation: Rocket.Chat's words. */
+/** A status of an import operation, as Rocket.Chat names it. */
 export type ImportStatus = keyof typeof MEANINGS
 
-/** Every status that there is. */
+/** All of Rocket.Chat's statuses. */
 export const importStatuses = Object.keys(MEANINGS)
 
 /** Whether a status is one of Rocket.Chat's. */
@@ -51,7 +76,7 @@ export interface Outcome {
 }
 
 /**
- * What an operation means for the reply.
+ * Finds what an operation means for the reply.
  *
  * @param operation the newest operation, or null
  * @param importers the display name of each importer by its key
@@ -59,38 +84,27 @@ export interface Outcome {
  */
 export function outcomeOf (operation: ImportOperation | null, importers: ReadonlyMap<string, string>): Outcome {
   if (operation === null) throw new OperationNotFound()
-  const name = importerName(operation.importerKey, importers)
-  const meaning = meaningOf(operation)
+  const { importerKey, status, file, valid } = operation
+  const name = importerKey ? importers.get(importerKey) : undefined
+  if (importerKey && name === undefined) throw new ImporterNotDefined(importerKey)
+  const meaning = isImportStatus(status) ? MEANINGS[status] : 'staged'
   if (meaning === 'failed') throw new FileFormatInvalid()
-  if (meaning === 'waiting' && operation.valid === false) throw new OperationInvalid()
-  return { operation, name, meaning }
+  if (meaning === 'waiting' && valid === false) throw new OperationInvalid()
+  return { operation, name, meaning: meaning === 'loaded' && !file ? 'staged' : meaning }
 }
 
-/** When an operation last changed: milliseconds since 1970, or undefined when it does not say. */
-export function changedAt ({ updatedAt }: ImportOperation): number | undefined {
+/** `updatedAt` in milliseconds since 1970, or undefined when the operation has none. */
+export function updateTimeOf ({ updatedAt }: ImportOperation): number | undefined {
   const time = updatedAt instanceof Date ? updatedAt.getTime() : NaN
   return Number.isNaN(time) ? undefined : time
 }
 
 /**
- * Whether an operation still is in the state in which its selection began to be read. Rocket.Chat clears staged records by making
- * operations invalid, deleting the records and inserting the new operation, in this order: so each of these steps shows. While the
- * records are imported, the status and the time of the last change move on by themselves, and are not compared.
+ * Whether the records of a selection belong to one import, given the operation before and after they were read. Rocket.Chat clears
+ * staged records in three steps: it makes the operations invalid, deletes the records and inserts the new operation. Each step is
+ * visible here. While records are imported, the status and `updatedAt` change without that, so they are not compared.
  */
-export function isSameState (before: ImportOperation, after: ImportOperation, meaning: Outcome['meaning']): boolean {
+export function isSameImport (before: ImportOperation, after: ImportOperation, meaning: Outcome['meaning']): boolean {
   if (before.id !== after.id || before.valid !== after.valid) return false
-  return meaning !== 'settled' || (before.status === after.status && changedAt(before) === changedAt(after))
-}
-
-function meaningOf ({ status, file }: ImportOperation): Meaning {
-  if (!isImportStatus(status)) return 'staged'
-  const meaning = MEANINGS[status]
-  return meaning === 'loaded' && !file ? 'staged' : meaning
-}
-
-function importerName (key: string | null | undefined, importers: ReadonlyMap<string, string>): string | undefined {
-  if (!key) return undefined
-  const name = importers.get(key)
-  if (name === undefined) throw new ImporterNotDefined(key)
-  return name
+  return meaning !== 'settled' || (before.status === after.status && updateTimeOf(before) === updateTimeOf(after))
 }

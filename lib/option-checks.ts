@@ -1,50 +1,48 @@
 import { InvalidOption } from './errors.js'
 
-/** Throws an InvalidOption that names the option, what was expected and what came, unless the value is right. */
-export function demand (option: string, value: unknown, isRight: (value: unknown) => boolean, expected: string): void {
-  if (!isRight(value)) throw new InvalidOption(option, expected, describe(value))
+/** What an option can be required to be, in the words of the error, each with its check. */
+const KINDS = {
+  'a function': value => typeof value === 'function',
+  'a function, or left out': value => value === undefined || typeof value === 'function',
+  'a string': value => typeof value === 'string',
+  'an array of documents': Array.isArray,
+  'an object': isObject,
+  'a Db of the mongodb driver': isObject,
+  'an object of display names by importer key': isOptionalRecord,
+  'an object of settings of the route': isOptionalRecord,
+  'an object of members of a schema': isOptionalRecord,
+  'a whole number above 0': isPositiveInteger,
+  'a whole number of milliseconds above 0': value => value === undefined || isPositiveInteger(value),
+  'left out: it is the plugin\'s own': value => value === undefined
+} as const satisfies Record<string, (value: unknown) => boolean>
+
+/** What an option can be required to be. */
+export type Kind = keyof typeof KINDS
+
+/** Throws an InvalidOption that names the option, what was expected and what it is, unless it is of this kind. */
+export function demand (option: string, value: unknown, kind: Kind): void {
+  if (!KINDS[kind](value)) throw new InvalidOption(option, kind, describe(value))
 }
 
-/** Any function. */
-export function isFunction (value: unknown): boolean {
-  return typeof value === 'function'
+/** What a value is, for an error. The value itself is not shown where it may be a secret, or long. */
+export function describe (value: unknown): string {
+  if (value === undefined) return 'missing'
+  if (Array.isArray(value)) return 'an array'
+  if (value === null || typeof value === 'number' || typeof value === 'boolean') return String(value)
+  return `${typeof value === 'object' ? 'an' : 'a'} ${typeof value}`
 }
 
-/** Any string. */
-export function isString (value: unknown): boolean {
-  return typeof value === 'string'
-}
-
-/** An object, not an array and not null. */
+/** Whether a value is an object, but not null and not an array. */
 export function isObject (value: unknown): boolean {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** An object of keys and values, such as `{}` makes: not a Map, say. */
-export function isRecord (value: unknown): boolean {
-  return isObject(value) && [Object.prototype, null].includes(Object.getPrototypeOf(value))
+// An object such as `{}` makes: not a Map, for example.
+function isOptionalRecord (value: unknown): boolean {
+  return value === undefined || (isObject(value) && [Object.prototype, null].includes(Object.getPrototypeOf(value)))
 }
 
-/** A whole number above 0 that a timer can hold (Node.js: 31 bits). */
-export function isPositiveInteger (value: unknown): boolean {
+// Below the largest number that a timer of Node.js takes: 31 bits.
+function isPositiveInteger (value: unknown): boolean {
   return Number.isInteger(value) && Number(value) > 0 && Number(value) < 2 ** 31
-}
-
-/** Not there. */
-export function isMissing (value: unknown): boolean {
-  return value === undefined
-}
-
-/** Undefined, or what another check finds right. */
-export function isOptional (isRight: (value: unknown) => boolean): (value: unknown) => boolean {
-  return value => isMissing(value) || isRight(value)
-}
-
-// The value itself is left out where it might be a secret, or long.
-function describe (value: unknown): string {
-  if (value === undefined) return 'missing'
-  if (value === null) return 'null'
-  if (Array.isArray(value)) return 'an array'
-  if (typeof value === 'number' || typeof value === 'boolean') return String(value)
-  return `${typeof value === 'object' ? 'an' : 'a'} ${typeof value}`
 }

@@ -1,19 +1,25 @@
 import { type FastifyReply, type FastifyRequest } from 'fastify'
-import { hasLeft } from './call.js'
-import { RETRY_AFTER_SECONDS, toPublicError } from './errors.js'
+import { isDisconnected } from './call.js'
+import { toErrorReply } from './errors.js'
 
 /** The media type of every reply. */
 export const JSON_TYPE = 'application/json; charset=utf-8'
+
+/** The request decorator that holds the `Retry-After` of a waiting reply, to distinguish it from one that the host sets. */
+export const kRetryAfter = Symbol('fastify-import-file-data.retry-after')
+
+/** Seconds after which a caller should try again after a 503. */
+const RETRY_AFTER_SECONDS = 5
 
 const CREDENTIAL_HEADERS = ['X-User-Id', 'X-Auth-Token']
 const VARY = CREDENTIAL_HEADERS.join(', ')
 
 /**
- * An `onSend` hook: every reply is for this caller alone (RFC 9111, 5.2.2.7), and is never taken for anything but JSON.
- * The last of the `onSend` hooks to run, so it adds to what the host's have put into `Vary`.
+ * An `onSend` hook: every reply is private to its caller (RFC 9111, 5.2.2.7), and its media type is not to be guessed. It runs after
+ * the host's `onSend` hooks, so it adds to their `Vary`.
  */
 export function markAsPrivate ({ method }: FastifyRequest, reply: FastifyReply, _payload: unknown, done: () => void): void {
-  // It is for no caller at all, and the host's CORS plugin may say how long it is good for.
+  // A reply to OPTIONS has no data of a caller, and the host's CORS plugin may set how long it can be cached.
   if (method === 'OPTIONS') return done()
   reply.header('Cache-Control', 'private, no-cache')
   reply.header('X-Content-Type-Options', 'nosniff')
@@ -25,33 +31,24 @@ function withCredentialHeaders (vary: unknown): string {
   if (vary === undefined) return VARY
   if (vary === '*') return vary
   const fields = String(vary).split(/\s*,\s*/)
-  const missing = CREDENTIAL_HEADERS.filter(name => !fields.some(field => field.toLowerCase() === name.toLowerCase()))
-  return [...fields, ...missing].join(', ')
+  const present = new Set(fields.map(field => field.toLowerCase()))
+  return [...fields, ...CREDENTIAL_HEADERS.filter(name => !present.has(name.toLowerCase()))].join(', ')
 }
 
 /**
- * The error handler of the route: whatever was thrown, the reply is in the contract's envelope, and what the caller may not
- * know is in the log. It also handles the errors of the host's hooks on this route.
+ * The error handler of the route. It replies in the contract's format, and logs what the caller may not see. It also handles errors
+ * of the host's hooks on this route.
  */
-export function answerErrors (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  // Of a reply that was not sent: neither is about the error.
+export function replyToError (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  // They belong to the reply that was not sent.
   reply.removeHeader('ETag')
-  if (reply.getHeader('Retry-After') === request.getDecorator(kAdvisedRetry)) reply.removeHeader('Retry-After')
-  const { statusCode, body } = toPublicError(error, reply.getHeader('Retry-After'))
-  if (hasLeft(reply)) reply.log.info('The caller left before the reply')
+  if (reply.getHeader('Retry-After') === request.getDecorator(kRetryAfter)) reply.removeHeader('Retry-After')
+  const { statusCode, body } = toErrorReply(error, reply.getHeader('Retry-After'))
+  if (isDisconnected(reply)) reply.log.info('The caller disconnected before the reply')
   else if (statusCode >= 500) reply.log.error({ err: error }, body.error)
   else reply.log.info(body.error)
   if (statusCode === 503 && !reply.hasHeader('Retry-After')) reply.header('Retry-After', String(RETRY_AFTER_SECONDS))
   return sendJson(reply.code(statusCode), JSON.stringify(body))
-}
-
-/** The request decorator that holds the `Retry-After` of a waiting reply, to distinguish it from one that the host sets. */
-export const kAdvisedRetry = Symbol('fastify-import-file-data.advised-retry')
-
-/** Tells the caller of a waiting reply after how many seconds to ask again. */
-export function adviseRetry (reply: FastifyReply, seconds: number): void {
-  reply.header('Retry-After', String(seconds))
-  reply.request.setDecorator(kAdvisedRetry, String(seconds))
 }
 
 /** Sends JSON as text, so that no serializer or `preSerialization` hook of the host changes it. */

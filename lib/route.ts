@@ -2,45 +2,40 @@ import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type F
 import { type Caller, kCaller } from './auth.js'
 import { Call } from './call.js'
 import { InvalidStoreAnswer, OperationChanged, callInjected } from './errors.js'
-import { type Outcome, isImportStatus, isSameState, outcomeOf } from './operation.js'
+import { type ImportOperation, type Outcome, isImportStatus, isSameImport, outcomeOf } from './operation.js'
 import { type ResolvedOptions } from './options.js'
-import { rememberLast } from './remember-last.js'
-import { adviseRetry, sendJson } from './replies.js'
+import { kRetryAfter, sendJson } from './replies.js'
 import { sendSelection } from './selection/send.js'
-import { writeSelection } from './selection/write.js'
-import { type ImportOperation } from './store.js'
-import { matches, selectionTag, waitingTag } from './waiting/etag.js'
+import { matches, selectionTag } from './waiting/etag.js'
 import { Preparation } from './waiting/preparation.js'
-import { createWaitingText, isStalled, retryAfter } from './waiting/reply.js'
-
-type Handler = (request: FastifyRequest, reply: FastifyReply) => Promise<FastifyReply>
+import { createWaitingReply, retryAfter } from './waiting/reply.js'
 
 /**
- * The handler of the route, for a caller who is authenticated: finds the operation, and replies 304, that the caller has to wait, or
- * with the selection.
+ * Creates the handler of the route, for authenticated callers: finds the operation, and replies 304, with the progress, or with
+ * the selection.
  *
- * @param instance the instance whose end also ends what `prepare` is doing
+ * @param instance closes what `prepare` is doing when it closes
  */
-export function createHandler (instance: FastifyInstance, options: ResolvedOptions): Handler {
-  const { store, importers, stalledAfter, writeTimeout } = options
-  const preparation = options.prepare && new Preparation(options.prepare, stalledAfter)
-  const tagOfWaiting = rememberLast(waitingTag)
-  const waitingText = createWaitingText()
+export function createHandler (instance: FastifyInstance, options: ResolvedOptions) {
+  const { store, importers, prepare, stalledAfter, writeTimeout } = options
+  const preparation = prepare && new Preparation(prepare, stalledAfter)
+  const waitingReply = createWaitingReply(stalledAfter)
   const reportedStatuses = new Set<string>()
 
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const call = new Call(reply)
-    const { operation, name, meaning } = outcomeOf(await callInjected(() => latestOperation(call)), importers)
+    const outcome = outcomeOf(await callInjected(() => latestOperation(call)), importers)
+    const { operation, name, meaning } = outcome
     reportUnknownStatus(operation.status, call.log)
 
-    if (isWaiting(operation, meaning, request)) {
-      const text = waitingText(operation, isStalled(operation, stalledAfter))
-      adviseRetry(reply, retryAfter(operation))
-      return replyUnlessKnown(request, reply, tagOfWaiting(operation.id, name, text), () => sendJson(reply, text))
+    if (isWaiting(outcome, request)) {
+      const { text, entityTag } = waitingReply(operation, name)
+      setRetryAfter(request, reply, String(retryAfter(operation)))
+      return isNotModified(request, reply, entityTag) ? reply.code(304).send() : sendJson(reply, text)
     }
-    return replyUnlessKnown(request, reply, meaning === 'settled' ? selectionTag(operation, name) : undefined, () =>
-      sendSelection(reply, call, writeTimeout, output =>
-        writeSelection(store, call, name, () => confirmUnchanged(operation, meaning, call), output)))
+    const entityTag = meaning === 'settled' ? selectionTag(operation, name) : undefined
+    if (isNotModified(request, reply, entityTag)) return reply.code(304).send()
+    return await sendSelection(reply, call, { store, name, writeTimeout, confirm: () => confirmUnchanged(outcome, call) })
   }
 
   async function latestOperation (call: Call): Promise<ImportOperation | null> {
@@ -49,16 +44,16 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     return operation
   }
 
-  function isWaiting (operation: ImportOperation, meaning: Outcome['meaning'], request: FastifyRequest): boolean {
+  function isWaiting ({ operation, meaning }: Outcome, request: FastifyRequest): boolean {
     if (meaning === 'waiting') preparation?.check(operation)
     if (meaning !== 'loaded' || preparation === undefined) return meaning === 'waiting'
     preparation.require(operation, request.getDecorator<Caller>(kCaller).credentials, request.log)
     return true
   }
 
-  async function confirmUnchanged (operation: ImportOperation, meaning: Outcome['meaning'], call: Call): Promise<void> {
+  async function confirmUnchanged ({ operation, meaning }: Outcome, call: Call): Promise<void> {
     const latest = await latestOperation(call)
-    if (latest === null || !isSameState(operation, latest, meaning)) throw new OperationChanged()
+    if (latest === null || !isSameImport(operation, latest, meaning)) throw new OperationChanged()
   }
 
   function reportUnknownStatus (status: unknown, log: FastifyBaseLogger): void {
@@ -72,13 +67,13 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   return handle
 }
 
-// 304 when the caller has the reply already (RFC 9110, 15.4.5).
-function replyUnlessKnown (
-  { headers }: FastifyRequest,
-  reply: FastifyReply,
-  entityTag: string | undefined,
-  send: () => FastifyReply | Promise<FastifyReply>
-): FastifyReply | Promise<FastifyReply> {
+function setRetryAfter (request: FastifyRequest, reply: FastifyReply, seconds: string): void {
+  reply.header('Retry-After', seconds)
+  request.setDecorator(kRetryAfter, seconds)
+}
+
+// Sets the ETag, and compares it with those that the caller has (RFC 9110, 15.4.5).
+function isNotModified ({ headers }: FastifyRequest, reply: FastifyReply, entityTag: string | undefined): boolean {
   if (entityTag !== undefined) reply.header('ETag', entityTag)
-  return matches(entityTag, headers['if-none-match']) ? reply.code(304).send() : send()
+  return matches(entityTag, headers['if-none-match'])
 }

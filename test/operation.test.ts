@@ -109,7 +109,7 @@ t.test('what a store gives that is no operation is a 500, and the log says so', 
     const [status, body] = await (await answers(t, {}, log.server))(value)
     t.strictSame([status, JSON.parse(body).errorType], [500, 'error-internal-server-error'], inspect(value))
     t.match(log.records().filter(({ level }) => level >= levels.warn), [
-      { level: levels.error, err: { message: 'The store\'s latestOperation() must give an operation, or null' } }
+      { level: levels.error, err: { message: 'The store\'s latestOperation() must return an operation, or null' } }
     ])
   }
 })

@@ -426,8 +426,8 @@ const noBatch: Record<string, unknown> = {
 
 for (const method of ['users', 'channels', 'contacts'] as const) {
   t.test(`a store whose ${method}() gives what are no batches is a 500, and the log says so`, async t => {
-    const isNoIterable = `The store's ${method}() must give an iterable or async iterable of arrays`
-    const isNoArray = `The store's ${method}() must give its records in arrays, a batch at a time`
+    const isNoIterable = `The store's ${method}() must return an iterable or async iterable of arrays`
+    const isNoArray = `The store's ${method}() must return its records in arrays, a batch at a time`
     const rows = [
       ...Object.entries(noBatches).map(([kind, source]) => [kind, () => source, isNoIterable] as const),
       ...Object.entries(noBatch).map(([kind, batch]) => [`a batch: ${kind}`, () => [[], batch], isNoArray] as const),
@@ -451,7 +451,7 @@ t.test('a store whose countMessages() gives what is no count is a 500, and the l
     const { statusCode, body } = await call(await build(t, { store: storeOf({ countMessages }) }, log.server))
     t.strictSame([statusCode, body], [500, INTERNAL], inspected(messages))
     t.match(log.records().filter(({ level }) => level >= levels.warn), [
-      { level: levels.error, err: { message: 'The store\'s countMessages() must give a whole number, 0 or more' } }
+      { level: levels.error, err: { message: 'The store\'s countMessages() must return a whole number, 0 or more' } }
     ])
   }
 })
@@ -649,7 +649,7 @@ t.test('what fails after the first piece breaks the connection: the body does no
   const rows: Array<[name: string, store: Partial<ImportDataStore>, message: string]> = [
     ['the store fails', { users: lost }, 'lost the connection'],
     ['a batch is none', { users: async function * () { yield * watchedUsers(3).users(); yield 7 } as unknown as () => Batches<StagedUser> },
-      'must give its records in arrays'],
+      'must return its records in arrays'],
     ['another import takes its place', {
       users: watchedUsers(3).users,
       latestOperation: async () => operation({ id: `operation-${operations++}` })

@@ -545,7 +545,7 @@ t.test('F8: a caller that leaves while the operation is looked up has no record 
   await serverHasNoConnection(app)
   await turnOfTheLoop()
   answer()
-  while (!log.lines.some(line => line.includes('left before'))) await turnOfTheLoop()
+  while (!log.lines.some(line => line.includes('disconnected before'))) await turnOfTheLoop()
   t.equal(seen.read, 0)
 })
 

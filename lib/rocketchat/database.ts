@@ -1,27 +1,16 @@
 import { CursorClosed } from '../errors.js'
-import { demand, isFunction, isObject, isPositiveInteger } from '../option-checks.js'
+import { demand } from '../option-checks.js'
 import { type StoreContext } from '../store.js'
-import {
-  type OperationDocument,
-  type PermissionDocument,
-  type RocketChatOptions,
-  type StagedData,
-  type StagedDocument,
-  type UserDocument,
-  dataOf,
-  rolesMeet,
-  toOperation
-} from './documents.js'
-import { hashLoginToken } from './login-token.js'
+import * as rocketChat from './documents.js'
 import { ReadLimit } from './read-limit.js'
 
-/** Settings that the host's client may have otherwise. With them the driver returns documents, and their numbers as plain values. */
+/** Overrides settings of the host's client, so that the driver returns documents whose numbers are plain values. */
 const PLAIN = { raw: false, promoteValues: true, promoteLongs: true }
 
-/** For documents: a 64-bit integer becomes a bigint, since a number would round it. */
+/** For documents: a 64-bit integer becomes a bigint, because a number would round it. */
 const EXACT = { ...PLAIN, useBigInt64: true }
 
-/** The part of a `Db` of the MongoDB driver that is needed, so that a host without MongoDB needs no driver either. */
+/** The part of a `Db` of the MongoDB driver that is used. A host without MongoDB needs no driver, not even its types. */
 export interface DatabaseLike {
   collection (name: string): CollectionLike
 }
@@ -33,95 +22,89 @@ interface CollectionLike {
 }
 
 interface CursorLike {
-  /** Whether somebody has closed it before its end. */
+  /** Whether it was closed before its end. */
   readonly killed: boolean
   hasNext (): Promise<boolean>
-  readBufferedDocuments (): StagedDocument[]
+  readBufferedDocuments (): rocketChat.StagedDocument[]
   close (): Promise<void>
 }
 
 /** How the database is read. */
 export interface RocketChatDatabaseOptions {
   /**
-   * How many staged records one read brings, and a reply holds in memory at once.
+   * How many staged records one read returns, which is how many a reply holds in memory.
    * @default 2000
    */
   batchSize?: number
   /**
-   * Milliseconds that a read may take: each look-up, the count, and the time until a cursor's next batch. MongoDB is told,
-   * too; it counts the time that it works for a cursor as a whole.
+   * The limit of a read in milliseconds: of each look-up, of the count, and of each batch. MongoDB gets the limit, too; for a
+   * cursor, it counts the time that it works for all batches.
    * @default 30000
    */
   maxTimeMS?: number
 }
 
 /**
- * A live Rocket.Chat database as what the plugin wants injected. It is never written to.
+ * The options of the plugin for a live Rocket.Chat database. It is never written to.
  *
- * @param db a `Db` of the `mongodb` driver, version 7; its read preference and read concern are used as they are, and its
- *   client is the host's to connect and to close
- * @throws InvalidOption when an argument is of the wrong kind
+ * @param db a `Db` of the `mongodb` driver, version 7. Its read preference and read concern are used; the host connects and closes
+ *   its client
+ * @throws InvalidOption when an argument is wrong
  */
 export function rocketChatDatabase (
   db: DatabaseLike,
   { batchSize = 2000, maxTimeMS = 30_000 }: RocketChatDatabaseOptions = {}
-): RocketChatOptions {
-  demand('db', db, isObject, 'a Db of the mongodb driver')
-  demand('db.collection', db.collection, isFunction, 'a function')
-  demand('batchSize', batchSize, isPositiveInteger, 'a whole number above 0')
-  demand('maxTimeMS', maxTimeMS, isPositiveInteger, 'a whole number of milliseconds above 0')
-
-  const users = db.collection('users')
-  const permissions = db.collection('rocketchat_permissions')
-  const operations = db.collection('rocketchat_import')
+): rocketChat.RocketChatOptions {
+  demand('db', db, 'a Db of the mongodb driver')
+  demand('db.collection', db.collection, 'a function')
+  demand('batchSize', batchSize, 'a whole number above 0')
+  demand('maxTimeMS', maxTimeMS, 'a whole number of milliseconds above 0')
   const data = db.collection('rocketchat_import_data')
 
-  function findOne<Found> (collection: CollectionLike, filter: object, options: object, signal?: AbortSignal) {
+  function findOne<Found> (collection: string, filter: object, options: object, signal?: AbortSignal): Promise<Found | null> {
     const limit = new ReadLimit(maxTimeMS, signal)
-    return limit.wait(collection.findOne<Found>(filter, { ...options, ...EXACT, maxTimeMS, signal: limit.signal }))
+    return limit.wait(db.collection(collection).findOne<Found>(filter, { ...options, ...EXACT, maxTimeMS, signal: limit.signal }))
   }
 
-  async function * staged (filter: object, fields: readonly string[], { signal }: StoreContext): AsyncGenerator<StagedData[]> {
+  async function * staged (filter: object, fields: readonly string[], { signal }: StoreContext): AsyncGenerator<rocketChat.StagedData[]> {
     const limit = new ReadLimit(maxTimeMS, signal)
     const projection = { _id: 0, ...Object.fromEntries(fields.map(field => [`data.${field}`, 1])) }
     const cursor = data.find(filter, { ...EXACT, projection, batchSize, maxTimeMS, signal: limit.signal })
     try {
       while (await limit.wait(cursor.hasNext())) {
-        yield cursor.readBufferedDocuments().map(dataOf)
+        yield cursor.readBufferedDocuments().map(rocketChat.dataOf)
       }
-      // The driver tells it by no error: what has been read would be taken for the whole.
+      // For a closed cursor the driver throws no error, so the records would look complete.
       if (cursor.killed) throw new CursorClosed()
     } finally {
-      // At the signal the driver closes the cursor itself, and a second time would end the session in which it kills it. Not
-      // waited for: a server that stands still would hold the reply up.
+      // When the signal is aborted, the driver closes the cursor itself; closing it twice would end the session that the driver needs for
+      // that. Not awaited: a server that hangs would delay the reply.
       if (!limit.signal.aborted) cursor.close().catch(() => {})
     }
   }
 
   return {
-    lookupUser ({ userId, authToken }) {
-      const filter = {
-        _id: userId,
-        'services.resume.loginTokens.hashedToken': hashLoginToken(authToken),
-        active: { $ne: false }
-      }
-      return findOne<UserDocument>(users, filter, { projection: { roles: 1 } })
-    },
-    async hasPermission (user, permission) {
-      return rolesMeet(user, await findOne<PermissionDocument>(permissions, { _id: permission }, { projection: { roles: 1 } }))
-    },
+    lookupUser: ({ userId, authToken }) => findOne<rocketChat.UserDocument>('users', {
+      _id: userId,
+      'services.resume.loginTokens.hashedToken': rocketChat.hashLoginToken(authToken),
+      active: { $ne: false }
+    }, { projection: { roles: 1 } }),
+    hasPermission: async (user, permission) => rocketChat.hasRoleOf(user,
+      await findOne<rocketChat.PermissionDocument>('rocketchat_permissions', { _id: permission }, { projection: { roles: 1 } })),
     store: {
       async latestOperation ({ signal }) {
-        const newest = await findOne<OperationDocument>(operations, {}, { sort: { ts: -1 } }, signal)
-        return newest && toOperation(newest)
+        const newest = await findOne<rocketChat.OperationDocument>('rocketchat_import', {}, { sort: { ts: -1 } }, signal)
+        return newest && rocketChat.toOperation(newest)
       },
       users: context => staged({ dataType: 'user' }, ['importIds', 'username', 'emails', 'deleted', 'type'], context),
       async * channels (context) {
-        const direct = findOne<StagedDocument>(data, { dataType: 'channel', 'data.t': 'd' }, { projection: { 'data.t': 1 } }, context.signal)
+        const filter = { dataType: 'channel', 'data.t': 'd' }
+        const direct = findOne<rocketChat.StagedDocument>('rocketchat_import_data', filter, { projection: { 'data.t': 1 } }, context.signal)
+        // Avoids an unhandled rejection when the other channels fail first.
         direct.catch(() => {})
         yield * staged({ dataType: 'channel', 'data.t': { $ne: 'd' } }, ['importIds', 'name', 't', 'archived'], context)
         const document = await direct
-        if (document !== null) yield [dataOf(document)]
+        if (document !== null) yield [rocketChat.dataOf(document)]
       },
       contacts: context => staged({ dataType: 'contact' }, ['importIds', 'name', 'emails', 'phones'], context),
       countMessages ({ signal }) {

@@ -1,12 +1,13 @@
+import { hash } from 'node:crypto'
 import { inspect } from 'node:util'
+import { type ImportCount, type ImportOperation } from '../operation.js'
 import { type ImportFileDataOptions } from '../options.js'
 import { bsonType, plainValue } from '../plain-value.js'
-import { type ImportCount, type ImportOperation, type StagedChannel, type StagedContact, type StagedUser } from '../store.js'
+import { type StagedChannel, type StagedContact, type StagedUser } from '../store.js'
 
-// The shapes are those that Rocket.Chat writes (contract.md, "Documents"), down to the fields that the reply needs. What is
-// staged comes from a file that somebody uploaded, and is taken as it is: the plugin trusts none of it.
+// Rocket.Chat's documents (contract.md, "Documents"), with the fields that the reply needs.
 
-/** A document of the collection `users`: who may log in, and with what. */
+/** A document of the collection `users`. */
 export interface UserDocument {
   _id: string
   /** False: deactivated. */
@@ -15,17 +16,13 @@ export interface UserDocument {
   services?: { resume?: { loginTokens?: ReadonlyArray<{ hashedToken?: string }> } }
 }
 
-/** A document of the collection `rocketchat_permissions`: the roles that have a permission. */
-export interface PermissionDocument {
-  /** The permission, such as `run-import`. */
-  _id: string
-  roles?: readonly string[]
-}
+/** A document of the collection `rocketchat_permissions`: the roles that have a permission, such as `run-import`. */
+export interface PermissionDocument { _id: string, roles?: readonly string[] }
 
-/** A document of the collection `rocketchat_import`: one import operation. */
+/** A document of the collection `rocketchat_import`: an import operation. */
 export interface OperationDocument {
   _id: unknown
-  /** When the import began; the newest operation counts. */
+  /** When the import began. The document with the newest is the current operation. */
   ts?: unknown
   status?: string
   importerKey?: string
@@ -36,41 +33,41 @@ export interface OperationDocument {
   _updatedAt?: Date
 }
 
-/** A document of the collection `rocketchat_import_data`: one staged record. */
-export interface StagedDocument {
-  /** `user`, `channel`, `contact` or `message`. */
-  dataType?: string
-  data?: StagedData | null
-}
-
-/** The record itself: which of the fields it has depends on its `dataType`. */
+/** The staged record in a document of `rocketchat_import_data`. Which of the fields it has depends on its type. */
 export interface StagedData extends StagedUser, StagedChannel, StagedContact {}
 
-/** A staged document's record; one that has none is a record without an import id. */
-export function dataOf ({ data }: StagedDocument): StagedData {
-  return data ?? { importIds: [], t: '' }
-}
+/** A document of the collection `rocketchat_import_data`. Its `dataType` is `user`, `channel`, `contact` or `message`. */
+export interface StagedDocument { dataType?: string, data?: StagedData | null }
 
-/** What is injected for data in Rocket.Chat's layout: to be spread into the plugin's options. */
+/** The options of the plugin for data in Rocket.Chat's layout. */
 export type RocketChatOptions = Pick<ImportFileDataOptions<UserDocument>, 'lookupUser' | 'hasPermission' | 'store'>
 
-/** The operation that a document of `rocketchat_import` is. One without a true `valid` is invalid there, and so here. */
+/**
+ * The hash of a login token or personal access token under which Rocket.Chat stores it, in
+ * `services.resume.loginTokens[].hashedToken` of a document of `users`: its SHA-256 in base64.
+ */
+export const hashLoginToken = (token: string): string => hash('sha256', token, 'base64')
+
+/** The staged record of a document. A document without one is a record without an import id. */
+export const dataOf = ({ data }: StagedDocument): StagedData => data ?? { importIds: [], t: '' }
+
+/** The operation of a document of `rocketchat_import`. Like Rocket.Chat, it takes an operation whose `valid` is not true as invalid. */
 export function toOperation (document: OperationDocument): ImportOperation {
   const { _id, status, importerKey, valid, file, messagesstatus, count, _updatedAt } = document
   return {
-    id: wordOf(_id),
+    id: textOf(_id),
     status: status ?? '',
     valid: valid === true,
     reading: messagesstatus ?? null,
     file: file ?? null,
-    ...(importerKey && { importerKey: wordOf(importerKey) }),
+    ...(importerKey && { importerKey: textOf(importerKey) }),
     ...(count && { count: toCount(count) }),
     ...(_updatedAt instanceof Date && { updatedAt: _updatedAt })
   }
 }
 
-// Not String of an embedded document, which may have a member `toString` that is not a function.
-function wordOf (value: unknown): string {
+// String() throws for a document with a member `toString` that is not a function.
+function textOf (value: unknown): string {
   const plain = plainValue(value)
   return typeof plain === 'object' && bsonType(plain) === undefined ? inspect(plain) : String(plain)
 }
@@ -80,10 +77,10 @@ function toCount (count: object): ImportCount {
   return Object.fromEntries(counts.filter(([, value]) => typeof value === 'number'))
 }
 
-/** Whether the roles of a user meet the roles that have a permission. */
-export function rolesMeet (user: UserDocument | null | undefined, permission: PermissionDocument | null | undefined): boolean {
+/** Whether a user has one of the roles that have a permission. */
+export function hasRoleOf (user: UserDocument | null | undefined, permission: PermissionDocument | null | undefined): boolean {
   const held = user?.roles
   const granted = permission?.roles
-  // Text would be searched for a part of it.
+  // A string has `includes`, too, which would find a part of it.
   return Array.isArray(held) && Array.isArray(granted) && held.some(role => typeof role === 'string' && granted.includes(role))
 }

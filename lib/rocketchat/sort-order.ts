@@ -1,30 +1,15 @@
 import { bsonType, plainValue } from '../plain-value.js'
 
-/** What is compared of a value: the place of its type, then what tells two values of the type apart. */
+/** What is compared of a value: the place of its type, then what distinguishes two values of that type. */
 type SortKey = number | bigint | string | readonly SortKey[]
 
 /** The types in MongoDB's order (its manual: "Comparison/Sort Order"). */
-const place = {
-  MinKey: 0,
-  emptyArray: 1,
-  null: 2,
-  number: 3,
-  text: 4,
-  document: 5,
-  array: 6,
-  Binary: 7,
-  ObjectId: 8,
-  boolean: 9,
-  date: 10,
-  Timestamp: 11,
-  regularExpression: 12,
-  Code: 13,
-  MaxKey: 14
-} as const
+const TYPES = [
+  'MinKey', 'empty array', 'null', 'number', 'string', 'object', 'array', 'Binary', 'ObjectId', 'boolean', 'date', 'Timestamp', 'regex', 'Code',
+  'MaxKey'
+] as const
 
-/**
- * The document that `sort({ ts: -1 })` of MongoDB puts first, whatever the type of each `ts`. The first of several that are equal.
- */
+/** The document that MongoDB's `sort({ ts: -1 })` puts first, whatever the type of each `ts`. The first of several that are equal. */
 export function newestByTs<Document extends { ts?: unknown }> (documents: readonly Document[]): Document | undefined {
   let newest: { document: Document, key: SortKey } | undefined
   for (const document of documents) {
@@ -37,38 +22,36 @@ export function newestByTs<Document extends { ts?: unknown }> (documents: readon
 // In descending order an array has the place of its greatest element.
 function descendingKey (value: unknown): SortKey {
   if (!Array.isArray(value)) return keyOf(value)
-  return value.map(keyOf).reduce((greatest, key) => compare(key, greatest) > 0 ? key : greatest, [place.emptyArray])
+  return value.map(keyOf).reduce((greatest, key) => compare(key, greatest) > 0 ? key : greatest, keyAs('empty array'))
 }
 
 function keyOf (value: unknown): readonly SortKey[] {
   const plain = plainValue(value)
-  switch (typeof plain) {
-    case 'number':
-    case 'bigint': return numberKey(place.number, plain)
-    case 'string': return bsonType(value) === 'Decimal128' ? numberKey(place.number, Number(plain)) : [place.text, bytesOf(plain)]
-    case 'boolean': return [place.boolean, Number(plain)]
-    case 'object': return plain === null ? [place.null] : objectKey(plain)
-    default: return [place.null]
+  const type = bsonType(value)
+  if (plain === null || plain === undefined) return keyAs('null')
+  if (typeof plain === 'number' || typeof plain === 'bigint') return numberKey('number', plain)
+  if (typeof plain === 'string') return type === 'Decimal128' ? numberKey('number', Number(plain)) : keyAs('string', bytesOf(plain))
+  if (typeof plain === 'boolean') return keyAs('boolean', Number(plain))
+  if (plain instanceof Date) return numberKey('date', plain.getTime())
+  if (plain instanceof RegExp) return keyAs('regex', bytesOf(plain.source), plain.flags)
+  if (plain instanceof Uint8Array) return keyAs('Binary', plain.length, 0, Buffer.from(plain).toString('latin1'))
+  const { code, pattern, options, position, sub_type: subType, buffer } = Object(plain)
+  switch (type) {
+    case 'MinKey':
+    case 'MaxKey': return keyAs(type)
+    case 'ObjectId': return keyAs(type, String(plain))
+    case 'Timestamp': return keyAs(type, BigInt(String(plain)))
+    case 'Code': return keyAs(type, bytesOf(code))
+    case 'BSONRegExp': return keyAs('regex', bytesOf(pattern), options)
+    case 'Binary': return keyAs(type, position, subType, Buffer.from(buffer).toString('latin1', 0, position))
+    default: return keyAs(Array.isArray(plain) ? 'array' : 'object', ...Object.entries(plain).map(memberKey))
   }
 }
 
-function objectKey (value: object): readonly SortKey[] {
-  if (value instanceof Date) return numberKey(place.date, value.getTime())
-  if (value instanceof RegExp) return [place.regularExpression, bytesOf(value.source), value.flags]
-  if (value instanceof Uint8Array) return [place.Binary, value.length, 0, Buffer.from(value).toString('latin1')]
-  const members = Object(value)
-  const type = bsonType(value)
-  switch (type) {
-    case 'MinKey':
-    case 'MaxKey': return [place[type]]
-    case 'ObjectId': return [place.ObjectId, String(value)]
-    case 'Timestamp': return [place.Timestamp, BigInt(String(value))]
-    case 'Code': return [place.Code, bytesOf(members.code)]
-    case 'BSONRegExp': return [place.regularExpression, bytesOf(members.pattern), members.options]
-    case 'Binary': return [place.Binary, members.position, members.sub_type, Buffer.from(members.buffer).toString('latin1', 0, members.position)]
-    default: return [Array.isArray(value) ? place.array : place.document, ...Object.entries(value).map(memberKey)]
-  }
-}
+const keyAs = (type: typeof TYPES[number], ...parts: SortKey[]): readonly SortKey[] => [TYPES.indexOf(type), ...parts]
+
+// NaN comes before all other numbers.
+const numberKey = (type: 'number' | 'date', value: number | bigint) => Number.isNaN(value) ? keyAs(type) : keyAs(type, value)
 
 // MongoDB compares the types of two members before their names.
 function memberKey ([name, value]: [string, unknown]): SortKey {
@@ -76,21 +59,11 @@ function memberKey ([name, value]: [string, unknown]): SortKey {
   return [key[0]!, bytesOf(name), key]
 }
 
-// NaN comes before all other numbers.
-function numberKey (type: number, value: number | bigint): readonly SortKey[] {
-  return Number.isNaN(value) ? [type] : [type, value]
-}
-
-// MongoDB compares text by its bytes in UTF-8; latin1 makes a character of each.
-function bytesOf (text: string): string {
-  return Buffer.from(text).toString('latin1')
-}
+// MongoDB compares text by its bytes in UTF-8. In latin1 each byte is a character.
+const bytesOf = (text: string) => Buffer.from(text).toString('latin1')
 
 function compare (one: SortKey, other: SortKey): number {
   if (typeof one !== 'object' || typeof other !== 'object') return Number(one > other) - Number(one < other)
-  for (let index = 0; index < Math.min(one.length, other.length); index++) {
-    const difference = compare(one[index]!, other[index]!)
-    if (difference !== 0) return difference
-  }
-  return one.length - other.length
+  const difference = one.map((part, index) => index < other.length ? compare(part, other[index]!) : 1).find(result => result !== 0)
+  return difference ?? one.length - other.length
 }

@@ -1,13 +1,16 @@
 import { InvalidStoreAnswer } from '../errors.js'
 import { type Batches } from '../store.js'
+import { directMessages } from './items.js'
 
-/**
- * One array of the selection: reads the batches that the store's method of the same name returns. The first batch can be requested
- * before it is needed.
- */
+/** One array of the selection: reads its batches, and converts their records to items. */
 export class Part<Staged> {
   #iterator: AsyncIterator<readonly Staged[]> | Iterator<readonly Staged[]> | undefined
   #first: Promise<IteratorResult<readonly Staged[]>> | undefined
+  #position = 0
+  /** The records without an item: how many there are, and the position of the first, counted from 1. */
+  leftOut: { count: number, first: number } | undefined
+  /** Whether a direct channel was among the records: its item is sent after the others. */
+  hasDirectMessages = false
 
   /**
    * @param name the key of the reply, and the method of the store
@@ -17,10 +20,10 @@ export class Part<Staged> {
   constructor (
     readonly name: 'users' | 'channels' | 'contacts',
     readonly batches: () => Batches<Staged>,
-    readonly toItem: (staged: Staged) => object | undefined
+    readonly toItem: (staged: Staged & {}) => object | undefined
   ) {}
 
-  /** Opens the batches and requests the first. Throws what the store throws, and InvalidStoreAnswer. */
+  /** Opens the batches, and reads the first ahead. Throws what the store throws, and InvalidStoreAnswer. */
   async open (): Promise<void> {
     this.#iterator = iteratorOf(this.batches())
     if (this.#iterator === undefined) throw new InvalidStoreAnswer(this.name, 'an iterable or async iterable of arrays')
@@ -41,14 +44,26 @@ export class Part<Staged> {
     return result.value
   }
 
-  /** Closes the batches by the iterator's `return`. A later `next` opens them again, from the beginning. */
+  /** Converts records to items. */
+  toItems (records: readonly Staged[]): object[] {
+    const items: object[] = []
+    for (const staged of records) {
+      this.#position++
+      const item = staged === null || staged === undefined ? undefined : this.toItem(staged)
+      if (item === undefined) (this.leftOut ??= { count: 0, first: this.#position }).count++
+      else if (item === directMessages) this.hasDirectMessages = true
+      else items.push(item)
+    }
+    return items
+  }
+
+  /** Closes the batches with the iterator's `return`. A later `next` opens them again, from the beginning. */
   close (): void {
     const iterator = this.#iterator
-    if (iterator === undefined) return
     this.#iterator = undefined
     this.#first = undefined
     // The reply does not depend on how the store cleans up.
-    new Promise(resolve => resolve(iterator.return?.())).catch(() => {})
+    new Promise(resolve => resolve(iterator?.return?.())).catch(() => {})
   }
 }
 

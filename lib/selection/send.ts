@@ -1,147 +1,120 @@
-import { Readable } from 'node:stream'
 import { type FastifyReply } from 'fastify'
-import { type Call, hasLeft, onClose } from '../call.js'
-import { callInjected } from '../errors.js'
-import { JSON_TYPE, sendJson } from '../replies.js'
-import { nextTurn } from './turns.js'
-import { type Output } from './write.js'
+import { type Call } from '../call.js'
+import { InvalidStoreAnswer, callInjected } from '../errors.js'
+import { type ImportDataStore } from '../store.js'
+import { channelItem, contactItem, directMessages, userItem } from './items.js'
+import { Output } from './output.js'
+import { Part } from './part.js'
 
-/** How many characters make a chunk. */
-const CHUNK_LENGTH = 64 * 1024
+/** How many characters of JSON a slice of a batch should make. */
+const SLICE_LENGTH = 64 * 1024
 
-/** How many chunks and how many records fill a turn of the event loop. */
-const CHUNKS_PER_TURN = 8
-const RECORDS_PER_TURN = 2000
+/** How many records a slice has at most, and how many the first slice of a part has, before the length of its records is known. */
+const LARGEST_SLICE = 1000
+const FIRST_SLICE = 16
+
+/** What a selection is made from. */
+interface Source {
+  store: ImportDataStore
+  /** The display name of the importer. */
+  name: string | undefined
+  /** Called when everything has been read. It throws when the records may not belong to one import. */
+  confirm: () => Promise<void>
+  /** Milliseconds that the caller may leave sent data unread. */
+  writeTimeout: number
+}
 
 /**
- * Sends what `write` writes: whole, with a content-length, when it fits in one chunk, else as a stream.
+ * Sends the selection of what is staged, as JSON. The first batches of all parts and the number of messages are read at the same time.
  *
- * A failure before the first chunk is thrown, so that the reply is a proper error. After it the connection is broken: a reply never
- * looks complete when it is not. Either aborts the signal of the call.
+ * A failure before the first chunk is thrown, so that the reply is an error reply. A failure after it breaks the connection, so that an
+ * incomplete reply does not look complete. Either aborts the signal of the call.
  *
- * @param writeTimeout milliseconds that the caller may leave what is sent unread
- * @throws ServiceUnavailable, or an error of the store's own with a 4xx `statusCode`
+ * @throws ServiceUnavailable, InvalidStoreAnswer, or an error of the store with a 4xx `statusCode`
  */
-export async function sendSelection (
-  reply: FastifyReply,
-  call: Call,
-  writeTimeout: number,
-  write: (output: Output) => Promise<void>
-): Promise<FastifyReply> {
-  const output = new ReplyOutput(reply, call, writeTimeout)
+export async function sendSelection (reply: FastifyReply, call: Call, { store, name, confirm, writeTimeout }: Source): Promise<FastifyReply> {
+  const output = new Output(reply, call, writeTimeout)
+  const users = new Part('users', () => store.users(call), userItem)
+  const channels = new Part('channels', () => store.channels(call), channelItem)
+  const contacts = new Part('contacts', () => store.contacts?.(call) ?? [], contactItem)
+  const parts = [users, channels, contacts]
   try {
-    await write(output)
+    call.signal.throwIfAborted()
+    const count = countMessages(store, call)
+    // Fail early: the count is the last to be needed, but may be the first to fail.
+    count.catch(failure => call.abort(failure))
+    const opened = Promise.all(parts.map(part => part.open()))
+    await Promise.race([opened, count.then(() => opened)])
+
+    output.write(name === undefined ? '{' : `{"name":${JSON.stringify(name)},`)
+    await writePart(users, output, [channels, contacts])
+    await writePart(channels, output, [contacts])
+    await writePart(contacts, output, [], { isOptional: true })
+    output.write(`"message_count":${await count},"success":true}`)
+    await confirm()
+    logLeftOut(parts, call)
     return output.end()
   } catch (failure) {
     call.abort(failure)
-    if (!output.isStreamed) return await callInjected(() => { throw failure })
-    output.breakOff(failure)
-    return reply
+    if (output.isStreamed) return output.breakOff(failure)
+    return await callInjected(() => { throw failure })
+  } finally {
+    for (const part of parts) part.close()
   }
 }
 
-class ReplyOutput implements Output {
-  readonly #reply: FastifyReply
-  readonly #call: Call
-  readonly #writeTimeout: number
-  #text = ''
-  #stream: Readable | undefined
-  #isWanted = true
-  #resume = (): void => {}
-  #isClosed = false
-  #chunksInTurn = 0
-  #recordsInTurn = 0
-
-  constructor (reply: FastifyReply, call: Call, writeTimeout: number) {
-    this.#reply = reply
-    this.#call = call
-    this.#writeTimeout = writeTimeout
-  }
-
-  get isStreamed (): boolean {
-    return this.#stream !== undefined
-  }
-
-  get isSending (): boolean {
-    return this.#chunksInTurn > 0
-  }
-
-  get isFull (): boolean {
-    return this.#chunksInTurn >= CHUNKS_PER_TURN || this.#recordsInTurn >= RECORDS_PER_TURN
-  }
-
-  write (text: string, records = 0): void {
-    this.#call.signal.throwIfAborted()
-    this.#text += text
-    this.#recordsInTurn += records
-    if (this.#text.length < CHUNK_LENGTH) return
-    this.#chunksInTurn++
-    this.#stream ??= this.#startStream()
-    this.#isWanted = this.#stream.push(this.#text)
-    this.#text = ''
-  }
-
-  async nextTurn (): Promise<void> {
-    this.#chunksInTurn = 0
-    this.#recordsInTurn = 0
-    if (!this.#isWanted && !this.#isClosed) await new Promise<void>(resolve => { this.#resume = resolve })
-    await nextTurn()
-    if (this.#isClosed) throw new Error('The reply has ended')
-  }
-
-  /** Sends what is left. */
-  end (): FastifyReply {
-    if (this.#stream === undefined) return sendJson(this.#reply, this.#text)
-    this.#stream.push(this.#text)
-    this.#stream.push(null)
-    return this.#reply
-  }
-
-  /** Breaks the connection, unless the reply has ended. */
-  breakOff (failure: unknown): void {
-    if (this.#isClosed || hasLeft(this.#reply)) return
-    this.#reply.log.error({ err: failure }, 'The selection was broken off: what was sent of it is not valid JSON')
-    breakConnection(this.#reply)
-  }
-
-  #startStream (): Readable {
-    const read = () => {
-      this.#isWanted = true
-      this.#resume()
-    }
-    const stream = new Readable({ highWaterMark: CHUNK_LENGTH, read })
-    // Whatever ends the reply (the caller leaves, a hook of the host throws or sends something else), the reading ends too.
-    onClose(this.#reply, () => {
-      this.#isClosed = true
-      this.#resume()
-    })
-    dropWhenUnread(this.#reply, this.#writeTimeout)
-    this.#reply.type(JSON_TYPE).send(stream)
-    return stream
-  }
+async function countMessages (store: ImportDataStore, call: Call): Promise<number> {
+  const count = await store.countMessages(call)
+  if (!Number.isSafeInteger(count) || count < 0) throw new InvalidStoreAnswer('countMessages', 'a whole number, 0 or more')
+  return count
 }
 
-// An HTTP/1.0 reply, and one with `Connection: close` behind some proxies, ends where the connection does. So the connection is reset: an
-// orderly end would make the reply look complete. Only TCP can be reset.
-function breakConnection ({ raw }: FastifyReply): void {
-  // An HTTP/2 stream that is destroyed without an error looks as if it had ended.
-  const isHttp2 = 'stream' in raw
-  const { socket } = raw
-  if (!isHttp2 && socket?.remoteAddress !== undefined && !('encrypted' in socket)) socket.resetAndDestroy()
-  raw.destroy(isHttp2 ? new Error('The reply is broken off') : undefined)
+/**
+ * Writes one array of the selection; an optional one only when it has items.
+ *
+ * @param later parts that were opened ahead. They are closed when the reply turns out to be large: their first batches take memory, and a
+ *   database may close their cursors before they are read.
+ */
+async function writePart<Staged> (
+  part: Part<Staged>,
+  output: Output,
+  later: ReadonlyArray<Pick<Part<never>, 'close'>>,
+  { isOptional = false } = {}
+): Promise<void> {
+  const opening = `"${part.name}":[`
+  let separator = isOptional ? opening : ''
+  let sliceSize = FIRST_SLICE
+
+  function writeItems (items: readonly object[], records: number): number {
+    const text = items.length === 0 ? '' : separator + JSON.stringify(items).slice(1, -1)
+    if (items.length > 0) separator = ','
+    output.write(text, records)
+    return text.length
+  }
+
+  if (!isOptional) output.write(opening)
+  for (let batch = await part.next(); batch !== undefined; batch = await part.next()) {
+    let next = 0
+    do {
+      const slice = batch.slice(next, next + sliceSize)
+      next += sliceSize
+      const length = writeItems(part.toItems(slice), slice.length)
+      sliceSize = Math.min(Math.max(Math.round(slice.length * SLICE_LENGTH / length) || LARGEST_SLICE, 1), LARGEST_SLICE)
+      const isBatchEnd = next >= batch.length
+      // Hold no batch while waiting: with many callers, their batches would take most of the memory.
+      if (isBatchEnd) batch = []
+      if (output.isTurnOver || (isBatchEnd && output.isSending)) {
+        for (const part of later) part.close()
+        await output.nextTurn()
+      }
+    } while (next < batch.length)
+  }
+  if (part.hasDirectMessages) writeItems([directMessages], 0)
+  if (separator !== opening) output.write('],')
 }
 
-// The timer of the socket starts again whenever bytes are written, so a slow reader is not dropped.
-function dropWhenUnread (reply: FastifyReply, writeTimeout: number): void {
-  const { raw, log } = reply
-  const { socket } = raw
-  const timeout = socket?.timeout ?? 0
-  raw.setTimeout(writeTimeout, () => {
-    // When nothing is left to be read, it is the store that is slow.
-    if (raw.writableLength === 0) return
-    log.warn({ writeTimeout }, 'The caller has stopped reading: the connection is dropped')
-    breakConnection(reply)
-  })
-  // Before Node.js sets the timer of a connection that is kept alive.
-  raw.prependOnceListener('finish', () => { if (socket?.timeout === writeTimeout) socket.setTimeout(timeout) })
+function logLeftOut (parts: ReadonlyArray<Pick<Part<never>, 'name' | 'leftOut'>>, { log }: Call): void {
+  const leftOut = Object.fromEntries(parts.flatMap(({ name, leftOut }) => leftOut ? [[name, leftOut]] : []))
+  if (Object.keys(leftOut).length === 0) return
+  log.warn({ leftOut }, 'Staged records without an import id were left out of the selection: their number, and the position of the first')
 }

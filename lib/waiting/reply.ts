@@ -1,62 +1,56 @@
-import { changedAt } from '../operation.js'
-import { rememberLast } from '../remember-last.js'
+import { type ImportOperation, countedKinds, updateTimeOf } from '../operation.js'
 import { type Waiting } from '../schemas.js'
-import { type ImportOperation } from '../store.js'
+import { entityTagOf } from './etag.js'
 
-/** The longest time, in seconds, after which a caller is told to ask again. */
+/** The longest time, in seconds, after which a caller is asked to call again. */
 const LONGEST_WAIT = 10
 
-/** The kinds of records that an operation counts, in the order of the reply. */
-const COUNTED = ['total', 'completed', 'error', 'users', 'channels', 'messages', 'contacts'] as const
-
-/**
- * Whether an operation that is being prepared has stood still for too long.
- *
- * @param stalledAfter milliseconds without a change
- */
-export function isStalled (operation: ImportOperation, stalledAfter: number): boolean {
-  const time = changedAt(operation)
-  return time !== undefined && Date.now() - time >= stalledAfter
+/** The reply while an operation is being prepared. */
+export interface WaitingReply {
+  /** JSON. */
+  text: string
+  entityTag: string
 }
 
 /**
- * A function that writes the reply while an operation is being prepared: where it stands, as far as the operation itself says so.
- * As JSON text, which it makes anew when there is something new to say.
+ * Creates a function that writes the waiting reply. It keeps the last one: most polls get the same reply as the poll before
+ * (docs/performance.md).
+ *
+ * @param stalledAfter milliseconds without a change after which an operation is stalled
  */
-export function createWaitingText (): (operation: ImportOperation, stalled: boolean) => string {
-  const write = rememberLast(writeWaiting)
-  return (operation, stalled) => {
-    const { status, reading, count } = operation
-    return write(status, reading, changedAt(operation), stalled, ...COUNTED.map(kind => count?.[kind]))
+export function createWaitingReply (stalledAfter: number): (operation: ImportOperation, name: string | undefined) => WaitingReply {
+  let lastKey: unknown[] = []
+  let last: WaitingReply | undefined
+  return (operation, name) => {
+    const { id, status, reading, count } = operation
+    const updateTime = updateTimeOf(operation)
+    const isStalled = updateTime !== undefined && Date.now() - updateTime >= stalledAfter
+    const key = [id, name, status, reading, updateTime, isStalled, ...countedKinds.map(kind => count?.[kind])]
+    if (last !== undefined && key.every((value, index) => value === lastKey[index])) return last
+    const text = JSON.stringify(toWaiting(operation, isStalled))
+    lastKey = key
+    last = { text, entityTag: entityTagOf(id, name, text) }
+    return last
   }
 }
 
-function writeWaiting (
-  step: string,
-  reading: string | null | undefined,
-  changed: number | undefined,
-  stalled: boolean,
-  ...counts: Array<number | undefined>
-): string {
-  const known = COUNTED.flatMap((kind, index) => isCount(counts[index]) ? [[kind, counts[index]]] : [])
-  const reply: Waiting = {
+function toWaiting (operation: ImportOperation, isStalled: boolean): Waiting {
+  const { status, reading, count } = operation
+  const updateTime = updateTimeOf(operation)
+  const counts = countedKinds.map(kind => [kind, count?.[kind]]).filter(([, value]) => Number.isSafeInteger(value) && Number(value) >= 0)
+  return {
     waiting: true,
-    step,
+    step: status,
     ...(typeof reading === 'string' && { reading }),
-    ...(known.length > 0 && { count: Object.fromEntries(known) }),
-    ...(changed !== undefined && { updated_at: new Date(changed).toISOString() }),
-    ...(stalled && { stalled }),
+    ...(counts.length > 0 && { count: Object.fromEntries(counts) }),
+    ...(updateTime !== undefined && { updated_at: new Date(updateTime).toISOString() }),
+    ...(isStalled && { stalled: true }),
     success: true
   }
-  return JSON.stringify(reply)
 }
 
-/** After how many seconds asking again is worth it: the sooner, the less time has passed since the last change. */
+/** Seconds after which a caller should call again: few after a recent change, more the longer the operation has not changed. */
 export function retryAfter (operation: ImportOperation): number {
-  const secondsUnchanged = (Date.now() - (changedAt(operation) ?? Date.now())) / 1000
+  const secondsUnchanged = (Date.now() - (updateTimeOf(operation) ?? Date.now())) / 1000
   return Math.min(Math.max(Math.round(secondsUnchanged / 10), 1), LONGEST_WAIT)
-}
-
-function isCount (value: number | undefined): value is number {
-  return value !== undefined && Number.isSafeInteger(value) && value >= 0
 }
