@@ -2,25 +2,16 @@ import { type Writable } from 'node:stream'
 import { type FastifyBaseLogger, type FastifyReply } from 'fastify'
 import { type StoreContext } from './store.js'
 
-/** One call of the route, as the store sees it. */
-export class Call implements StoreContext {
+/** One call of the route, which the store gets. Its signal is aborted when nothing more has to be read. */
+export class Call extends AbortController implements StoreContext {
   readonly log: FastifyBaseLogger
-  readonly #controller = new AbortController()
 
   constructor (reply: FastifyReply) {
+    super()
     this.log = reply.log
     const abortIfDisconnected = () => { if (isDisconnected(reply)) this.abort(new Error('The caller has disconnected')) }
     abortIfDisconnected()
     onClose(reply, abortIfDisconnected)
-  }
-
-  get signal (): AbortSignal {
-    return this.#controller.signal
-  }
-
-  /** Aborts the signal: nothing more has to be read from the store. */
-  abort (reason: unknown): void {
-    this.#controller.abort(reason)
   }
 }
 

@@ -1,4 +1,5 @@
 import { type FastifyReply, type FastifyRequest } from 'fastify'
+import { append } from 'vary'
 import { isDisconnected } from './call.js'
 import { toErrorReply } from './errors.js'
 
@@ -11,9 +12,6 @@ export const kRetryAfter = Symbol('fastify-import-file-data.retry-after')
 /** Seconds after which a caller should try again after a 503. */
 const RETRY_AFTER_SECONDS = 5
 
-const CREDENTIAL_HEADERS = ['X-User-Id', 'X-Auth-Token']
-const VARY = CREDENTIAL_HEADERS.join(', ')
-
 /**
  * An `onSend` hook: every reply is private to its caller (RFC 9111, 5.2.2.7), and its media type is not to be guessed. It runs after
  * the host's `onSend` hooks, so it adds to their `Vary`.
@@ -23,16 +21,8 @@ export function markAsPrivate ({ method }: FastifyRequest, reply: FastifyReply, 
   if (method === 'OPTIONS') return done()
   reply.header('Cache-Control', 'private, no-cache')
   reply.header('X-Content-Type-Options', 'nosniff')
-  reply.header('Vary', withCredentialHeaders(reply.getHeader('Vary')))
+  reply.header('Vary', append(String(reply.getHeader('Vary') ?? ''), ['X-User-Id', 'X-Auth-Token']))
   done()
-}
-
-function withCredentialHeaders (vary: unknown): string {
-  if (vary === undefined) return VARY
-  if (vary === '*') return vary
-  const fields = String(vary).split(/\s*,\s*/)
-  const present = new Set(fields.map(field => field.toLowerCase()))
-  return [...fields, ...CREDENTIAL_HEADERS.filter(name => !present.has(name.toLowerCase()))].join(', ')
 }
 
 /**

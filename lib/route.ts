@@ -1,3 +1,4 @@
+import fresh from 'fresh'
 import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { type Caller, kCaller } from './auth.js'
 import { Call } from './call.js'
@@ -6,7 +7,7 @@ import { type ImportOperation, type Outcome, isImportStatus, isSameImport, outco
 import { type ResolvedOptions } from './options.js'
 import { kRetryAfter, sendJson } from './replies.js'
 import { sendSelection } from './selection/send.js'
-import { matches, selectionTag } from './waiting/etag.js'
+import { selectionTag } from './waiting/etag.js'
 import { Preparation } from './waiting/preparation.js'
 import { createWaitingReply, retryAfter } from './waiting/reply.js'
 
@@ -30,11 +31,11 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
 
     if (isWaiting(outcome, request)) {
       const { text, entityTag } = waitingReply(operation, name)
-      setRetryAfter(request, reply, String(retryAfter(operation)))
-      return isNotModified(request, reply, entityTag) ? reply.code(304).send() : sendJson(reply, text)
+      const seconds = String(retryAfter(operation))
+      request.setDecorator(kRetryAfter, seconds)
+      return isNotModified(request, reply.header('Retry-After', seconds), entityTag) ? reply.code(304).send() : sendJson(reply, text)
     }
-    const entityTag = meaning === 'settled' ? selectionTag(operation, name) : undefined
-    if (isNotModified(request, reply, entityTag)) return reply.code(304).send()
+    if (meaning === 'settled' && isNotModified(request, reply, selectionTag(operation, name))) return reply.code(304).send()
     return await sendSelection(reply, call, { store, name, writeTimeout, confirm: () => confirmUnchanged(outcome, call) })
   }
 
@@ -67,13 +68,9 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   return handle
 }
 
-function setRetryAfter (request: FastifyRequest, reply: FastifyReply, seconds: string): void {
-  reply.header('Retry-After', seconds)
-  request.setDecorator(kRetryAfter, seconds)
-}
-
-// Sets the ETag, and compares it with those that the caller has (RFC 9110, 15.4.5).
-function isNotModified ({ headers }: FastifyRequest, reply: FastifyReply, entityTag: string | undefined): boolean {
-  if (entityTag !== undefined) reply.header('ETag', entityTag)
-  return matches(entityTag, headers['if-none-match'])
+// Sets the ETag, and compares it with those that the caller has (RFC 9110, 13.1.2). Other headers of the request are not considered.
+function isNotModified ({ headers }: FastifyRequest, reply: FastifyReply, etag: string | undefined): boolean {
+  if (etag === undefined) return false
+  reply.header('ETag', etag)
+  return fresh({ 'if-none-match': headers['if-none-match'] }, { etag })
 }

@@ -22,15 +22,3 @@ export function selectionTag (operation: ImportOperation, name: string | undefin
 export function entityTagOf (...values: ReadonlyArray<string | number | boolean | undefined>): string {
   return `W/"${hash('sha256', JSON.stringify(values), 'base64url').slice(0, 22)}"`
 }
-
-/**
- * Whether the caller has the reply with this ETag already (RFC 9110, 13.1.2): a weak comparison with `*` or a list of tags.
- *
- * @param ifNoneMatch the header `If-None-Match`
- */
-export function matches (entityTag: string | undefined, ifNoneMatch: string | undefined): boolean {
-  if (entityTag === undefined || ifNoneMatch === undefined) return false
-  if (ifNoneMatch.trim() === '*') return true
-  const opaqueTag = entityTag.slice('W/'.length)
-  return (ifNoneMatch.match(/"[^"]*"/g) ?? []).some(tag => tag === opaqueTag)
-}

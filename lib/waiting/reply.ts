@@ -5,12 +5,8 @@ import { entityTagOf } from './etag.js'
 /** The longest time, in seconds, after which a caller is asked to call again. */
 const LONGEST_WAIT = 10
 
-/** The reply while an operation is being prepared. */
-export interface WaitingReply {
-  /** JSON. */
-  text: string
-  entityTag: string
-}
+/** The reply while an operation is being prepared: JSON, and its ETag. */
+export interface WaitingReply { text: string, entityTag: string }
 
 /**
  * Creates a function that writes the waiting reply. It keeps the last one: most polls get the same reply as the poll before
@@ -24,30 +20,28 @@ export function createWaitingReply (stalledAfter: number): (operation: ImportOpe
   return (operation, name) => {
     const { id, status, reading, count } = operation
     const updateTime = updateTimeOf(operation)
-    const isStalled = updateTime !== undefined && Date.now() - updateTime >= stalledAfter
-    const key = [id, name, status, reading, updateTime, isStalled, ...countedKinds.map(kind => count?.[kind])]
+    const stalled = updateTime !== undefined && Date.now() - updateTime >= stalledAfter
+    const counts = countedKinds.map(kind => count?.[kind])
+    const key = [id, name, status, reading, updateTime, stalled, ...counts]
     if (last !== undefined && key.every((value, index) => value === lastKey[index])) return last
-    const text = JSON.stringify(toWaiting(operation, isStalled))
+    const known = countedKinds.flatMap((kind, index) => isCount(counts[index]) ? [[kind, counts[index]]] : [])
+    const waiting: Waiting = {
+      waiting: true,
+      step: status,
+      ...(typeof reading === 'string' && { reading }),
+      ...(known.length > 0 && { count: Object.fromEntries(known) }),
+      ...(updateTime !== undefined && { updated_at: new Date(updateTime).toISOString() }),
+      ...(stalled && { stalled }),
+      success: true
+    }
+    const text = JSON.stringify(waiting)
     lastKey = key
     last = { text, entityTag: entityTagOf(id, name, text) }
     return last
   }
 }
 
-function toWaiting (operation: ImportOperation, isStalled: boolean): Waiting {
-  const { status, reading, count } = operation
-  const updateTime = updateTimeOf(operation)
-  const counts = countedKinds.map(kind => [kind, count?.[kind]]).filter(([, value]) => Number.isSafeInteger(value) && Number(value) >= 0)
-  return {
-    waiting: true,
-    step: status,
-    ...(typeof reading === 'string' && { reading }),
-    ...(counts.length > 0 && { count: Object.fromEntries(counts) }),
-    ...(updateTime !== undefined && { updated_at: new Date(updateTime).toISOString() }),
-    ...(isStalled && { stalled: true }),
-    success: true
-  }
-}
+const isCount = (value: unknown) => Number.isSafeInteger(value) && Number(value) >= 0
 
 /** Seconds after which a caller should call again: few after a recent change, more the longer the operation has not changed. */
 export function retryAfter (operation: ImportOperation): number {
