@@ -8,14 +8,14 @@ import { type ErrorReply } from '../lib/index.js'
 /** The error handler of the server. A client error (4xx) is sent with its message; any other error is only logged. */
 export function answerError (error: FastifyError, _request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const { statusCode = 500, message, code } = error
-  if (statusCode >= 400 && statusCode < 500) return send(reply, statusCode, envelope(message, code ?? codeOf(statusCode)))
+  if (statusCode >= 400 && statusCode < 500) return send(reply, statusCode, errorBody(message, code ?? codeOf(statusCode)))
   reply.log.error({ err: error }, 'A request failed')
-  return send(reply, 500, envelope('Internal Server Error', codeOf(500)))
+  return send(reply, 500, errorBody('Internal Server Error', codeOf(500)))
 }
 
 /** The server's handler for requests that match no route. */
 export function answerNotFound (_request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  return send(reply, 404, envelope('Route not found: this server has GET /api/v1/getImportFileData.', codeOf(404)))
+  return send(reply, 404, errorBody('Route not found: this server has GET /api/v1/getImportFileData.', codeOf(404)))
 }
 
 /** Fastify's `clientErrorHandler`: replies to a request that Node.js cannot parse. */
@@ -25,7 +25,7 @@ export function answerClientError (this: FastifyInstance, { code }: { code?: str
   const isAnswering = '_httpMessage' in socket && socket._httpMessage
   if (socket.writable && !isAnswering && code !== 'ECONNRESET') {
     const [statusCode, message] = parserErrors.get(code) ?? [400, 'The request is not valid HTTP.']
-    const body = envelope(message, codeOf(statusCode))
+    const body = errorBody(message, codeOf(statusCode))
     this.log.info(body.error)
     socket.write(asHttp(statusCode, JSON.stringify(body)))
   }
@@ -54,7 +54,7 @@ function asHttp (statusCode: number, body: string): string {
   ].join('\r\n')
 }
 
-function envelope (message: string, code: string): ErrorReply {
+function errorBody (message: string, code: string): ErrorReply {
   return { success: false, error: `${message} [${code}]`, errorType: code }
 }
 

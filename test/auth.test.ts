@@ -387,7 +387,7 @@ t.test('I3: only a role that currently has the permission grants it', async t =>
 })
 
 /** Invalid credentials, by what is wrong with them. */
-const strangers = {
+const invalidCredentials = {
   'an unknown id': { 'x-user-id': 'nobody' },
   'a known id with a wrong token': { 'x-auth-token': 'wrong' },
   'a deactivated user': { 'x-user-id': 'deactivated' },
@@ -397,7 +397,7 @@ const strangers = {
 t.test('S2: an unknown user, a wrong token and a malformed id get the same reply, after the same calls', async t => {
   const { options, calls } = recorded(rocketChatDump(documents()))
   const app = await build(t, options)
-  for (const [name, headers] of Object.entries(strangers)) {
+  for (const [name, headers] of Object.entries(invalidCredentials)) {
     const reply = await call(app, { headers })
     const { date, ...sameHeaders } = reply.headers
     t.strictSame([reply.statusCode, reply.body], [401, UNAUTHORIZED], name)
@@ -415,7 +415,7 @@ t.test('S2: an unknown user, a wrong token and a malformed id get the same reply
 
 t.test('S2: the time of each of them is reported', async t => {
   const app = await build(t, rocketChatDump(documents()))
-  const times = Object.entries(strangers).map(([name, headers]) => ({ name, headers: { ...caller, ...headers }, taken: [] as number[] }))
+  const times = Object.entries(invalidCredentials).map(([name, headers]) => ({ name, headers: { ...caller, ...headers }, taken: [] as number[] }))
   for (let round = 0; round < 500; round++) {
     for (const { headers, taken } of times) {
       const start = performance.now()

@@ -12,16 +12,16 @@ import {
 /** A text that must not be in a reply. */
 const SECRET = 'mongodb://user:pw@10.0.0.7:27017 boom'
 
-const INTERNAL = inEnvelope('Internal Server Error', 'error-internal-server-error')
+const INTERNAL = errorBody('Internal Server Error', 'error-internal-server-error')
 
 /** The body of an error reply. */
-function inEnvelope (message: string, code: string): string {
+function errorBody (message: string, code: string): string {
   return `{"success":false,"error":"${message} [${code}]","errorType":"${code}"}`
 }
 
 /** The body of the reply when a rate limit is exceeded. */
 function tooMany (seconds: number): string {
-  return inEnvelope(`Error, too many requests. Please slow down. You must wait ${seconds} seconds before trying this endpoint again.`,
+  return errorBody(`Error, too many requests. Please slow down. You must wait ${seconds} seconds before trying this endpoint again.`,
     'error-too-many-requests')
 }
 
@@ -52,21 +52,21 @@ function buildThrowing (t: Test, thrown: unknown, server: FastifyServerOptions =
 const foreign: Record<string, [thrown: unknown, status: number, body: string]> = {
   'a 413 with a code': [
     failure('Request body is too large', { statusCode: 413, code: 'FST_ERR_CTP_BODY_TOO_LARGE' }),
-    413, inEnvelope('Request body is too large', 'FST_ERR_CTP_BODY_TOO_LARGE')
+    413, errorBody('Request body is too large', 'FST_ERR_CTP_BODY_TOO_LARGE')
   ],
   'a 431 without a code': [
     failure('Too many cookies', { statusCode: 431 }),
-    431, inEnvelope('Too many cookies', 'error-request-header-fields-too-large')
+    431, errorBody('Too many cookies', 'error-request-header-fields-too-large')
   ],
-  'a 400': [failure('No such tenant', { statusCode: 400 }), 400, inEnvelope('No such tenant', 'error-bad-request')],
-  'a 401': [failure('Log in again', { statusCode: 401 }), 401, inEnvelope('Log in again', 'error-unauthorized')],
+  'a 400': [failure('No such tenant', { statusCode: 400 }), 400, errorBody('No such tenant', 'error-bad-request')],
+  'a 401': [failure('Log in again', { statusCode: 401 }), 401, errorBody('Log in again', 'error-unauthorized')],
   'a 403 of @fastify/error': [
-    new (createError('FST_NOT_HERE', 'Not from %s', 403))('there'), 403, inEnvelope('Not from there', 'FST_NOT_HERE')
+    new (createError('FST_NOT_HERE', 'Not from %s', 403))('there'), 403, errorBody('Not from there', 'FST_NOT_HERE')
   ],
-  'a 418': [failure('Short and stout', { statusCode: 418 }), 418, inEnvelope('Short and stout', 'error-i-m-a-teapot')],
-  'a 499, which has no reason phrase': [failure('Gone already', { statusCode: 499 }), 499, inEnvelope('Gone already', 'error-unknown')],
-  'a 409 without a message': [failure('', { statusCode: 409 }), 409, inEnvelope('Conflict', 'error-conflict')],
-  'a code that is not a string': [failure('No such tenant', { statusCode: 404, code: 7 }), 404, inEnvelope('No such tenant', 'error-not-found')],
+  'a 418': [failure('Short and stout', { statusCode: 418 }), 418, errorBody('Short and stout', 'error-i-m-a-teapot')],
+  'a 499, which has no reason phrase': [failure('Gone already', { statusCode: 499 }), 499, errorBody('Gone already', 'error-unknown')],
+  'a 409 without a message': [failure('', { statusCode: 409 }), 409, errorBody('Conflict', 'error-conflict')],
+  'a code that is not a string': [failure('No such tenant', { statusCode: 404, code: 7 }), 404, errorBody('No such tenant', 'error-not-found')],
   'a 429 without a Retry-After': [failure('Slow down', { statusCode: 429 }), 429, tooMany(60)],
   'an error': [new Error(SECRET), 500, INTERNAL],
   'an error with a code': [failure(SECRET, { code: 'ECONNREFUSED' }), 500, INTERNAL],
@@ -85,7 +85,7 @@ const foreign: Record<string, [thrown: unknown, status: number, body: string]> =
   'an object that is not an Error': [{ statusCode: 404, message: SECRET, stack: SECRET }, 500, INTERNAL],
   'an error with additional properties': [
     failure('No such tenant', { statusCode: 404, stack: SECRET, validation: [SECRET], headers: { 'x-secret': SECRET }, success: true }),
-    404, inEnvelope('No such tenant', 'error-not-found')
+    404, errorBody('No such tenant', 'error-not-found')
   ]
 }
 
@@ -111,7 +111,7 @@ t.test('an error from any hook of the host is in the error format', async t => {
   }
   for (const [name, hook] of Object.entries(add)) {
     const { statusCode, body } = await call(await buildAfter(t, hook))
-    t.strictSame([statusCode, body], [404, inEnvelope('No such tenant', 'error-not-found')], name)
+    t.strictSame([statusCode, body], [404, errorBody('No such tenant', 'error-not-found')], name)
   }
 })
 
@@ -243,14 +243,14 @@ t.test('every documented error has the documented body', async t => {
   const rows: Array<[changes: Partial<ImportFileDataOptions>, statusCode: number, body: string]> = [
     [{ lookupUser: () => null }, 401, UNAUTHORIZED],
     [{ hasPermission: () => false }, 403, FORBIDDEN],
-    [{ store: storeOf({ latestOperation: async () => null }) }, 400, inEnvelope('Import Operation Not Found', 'error-operation-not-found')],
-    [refuse({ importerKey: 'mine' }), 400, inEnvelope('The importer (mine) has no import class defined.', 'error-importer-not-defined')],
+    [{ store: storeOf({ latestOperation: async () => null }) }, 400, errorBody('Import Operation Not Found', 'error-operation-not-found')],
+    [refuse({ importerKey: 'mine' }), 400, errorBody('The importer (mine) has no import class defined.', 'error-importer-not-defined')],
     [refuse({ importerKey: '%s %d </script>' }), 400,
-      inEnvelope('The importer (%s %d </script>) has no import class defined.', 'error-importer-not-defined')],
+      errorBody('The importer (%s %d </script>) has no import class defined.', 'error-importer-not-defined')],
     [refuse({ status: 'importer_preparing_users', valid: false }), 400,
-      inEnvelope('Invalid Import Operation', 'error-import-operation-invalid')],
+      errorBody('Invalid Import Operation', 'error-import-operation-invalid')],
     [refuse({ status: 'importer_import_failed' }), 400,
-      inEnvelope('Failed to process import file. Please check the file format and try again.', 'error-import-file-format-invalid')],
+      errorBody('Failed to process import file. Please check the file format and try again.', 'error-import-file-format-invalid')],
     [{ store: storeOf({ latestOperation: async () => { throw new Error(SECRET) } }) }, 503, UNAVAILABLE]
   ]
   for (const [changes, statusCode, body] of rows) {

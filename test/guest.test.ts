@@ -65,7 +65,7 @@ function changeableStore () {
 }
 
 /** Checks that every kind of reply is the same as in a host without other plugins. */
-async function everyReplyIsAsEver (t: Test, setUp: SetUp, options: { server?: FastifyServerOptions, build?: Build } = {}): Promise<void> {
+async function everyReplyIsUnchanged (t: Test, setUp: SetUp, options: { server?: FastifyServerOptions, build?: Build } = {}): Promise<void> {
   const { state, store } = changeableStore()
   const app = await host(t, setUp, {
     lookupUser: ({ userId, authToken }) => authToken === caller['x-auth-token'] ? { userId } : null,
@@ -144,7 +144,7 @@ const hosts: Record<string, [setUp: SetUp, server?: FastifyServerOptions]> = {
 
 for (const [name, [setUp, server]] of Object.entries(hosts)) {
   t.test(`in a host with ${name} every reply is unchanged`, async t => {
-    await everyReplyIsAsEver(t, setUp, { ...(server && { server }) })
+    await everyReplyIsUnchanged(t, setUp, { ...(server && { server }) })
   })
 }
 
@@ -514,7 +514,7 @@ t.test('the plugin adds no listeners to the process or the server', async t => {
 // Versions of Fastify
 
 t.test('on the lowest supported Fastify every reply is unchanged', async t => {
-  await everyReplyIsAsEver(t, app => t.equal(app.version, '5.3.2'), { build: lowest })
+  await everyReplyIsUnchanged(t, app => t.equal(app.version, '5.3.2'), { build: lowest })
 })
 
 for (const [version, build] of Object.entries(versions)) {

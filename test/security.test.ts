@@ -36,15 +36,15 @@ const withoutId = { username: 'eve', emails: [EMAIL] } as unknown as StagedUser
 
 const withOperation = (changes: object) => storeOf({ latestOperation: async () => operation(changes) })
 
-/** A kind of call: the status of its reply, and its set-up. */
-interface Way {
+/** A scenario of a call: the set-up, and the status of the reply. */
+interface Scenario {
   status: number
   options?: Partial<ImportFileDataOptions>
   prepare?: (app: FastifyInstance) => unknown
   headers?: Record<string, string | undefined>
 }
 
-const ways: Record<string, Way> = {
+const scenarios: Record<string, Scenario> = {
   'the selection': { status: 200, options: { store: storeOf({ users: () => [[staged]] }) } },
   'a large selection': { status: 200, options: { store: storeOf({ users: () => [Array(5000).fill(staged)] }) } },
   'a selection with malformed records': { status: 200, options: { store: storeOf({ users: () => [[withoutId, withoutId, staged]] }) } },
@@ -71,8 +71,8 @@ const ways: Record<string, Way> = {
   'a count that cannot be read': { status: 503, options: { store: storeOf({ countMessages: fail }) } }
 }
 
-/** Makes a call of this kind. */
-async function go (t: Test, { options, prepare, headers = {} }: Way, server: FastifyServerOptions = {}): Promise<LightMyRequestResponse> {
+/** Makes a call in a scenario. */
+async function callIn (t: Test, { options, prepare, headers = {} }: Scenario, server: FastifyServerOptions = {}): Promise<LightMyRequestResponse> {
   const app: FastifyInstance = Fastify(server)
   t.teardown(() => app.close())
   await prepare?.(app)
@@ -81,9 +81,9 @@ async function go (t: Test, { options, prepare, headers = {} }: Way, server: Fas
 }
 
 t.test('S4: the log does not contain the token, the user id or a staged e-mail address, and the database\'s address only as the cause of an error', async t => {
-  for (const [name, way] of Object.entries(ways)) {
+  for (const [name, scenario] of Object.entries(scenarios)) {
     const log = captureLog()
-    t.equal((await go(t, way, log.server)).statusCode, way.status, name)
+    t.equal((await callIn(t, scenario, log.server)).statusCode, scenario.status, name)
     t.ok(log.lines.length > 0)
     for (const { err, ...ours } of log.records()) {
       for (const canary of [...Object.values(caller), EMAIL]) t.notMatch(JSON.stringify({ err, ...ours }), canary, name)
@@ -94,8 +94,8 @@ t.test('S4: the log does not contain the token, the user id or a staged e-mail a
 })
 
 t.test('S4: no body or header contains the token, the user id or the database\'s address, and only the selection contains the e-mail address', async t => {
-  for (const [name, way] of Object.entries(ways)) {
-    const { headers, body } = await go(t, way)
+  for (const [name, scenario] of Object.entries(scenarios)) {
+    const { headers, body } = await callIn(t, scenario)
     for (const canary of [...Object.values(caller), MONGO_URI]) t.notMatch(JSON.stringify(headers) + body, canary, name)
     t.equal(body.includes(EMAIL), name.includes('selection'), name)
   }
@@ -127,22 +127,22 @@ t.test('S5: every error body matches a closed schema, and has no internal detail
     else process.env.NODE_ENV = NODE_ENV
   })
   t.equal(Value.Check(errorReplySchema, { success: false, error: 'boom', stack: 'at boom' }), false, 'the schema is closed')
-  for (const [name, way] of Object.entries(ways)) {
-    if (way.status < 400) continue
+  for (const [name, scenario] of Object.entries(scenarios)) {
+    if (scenario.status < 400) continue
     const prepare = async (app: FastifyInstance) => {
       app.setErrorHandler(async error => error)
-      await way.prepare?.(app)
+      await scenario.prepare?.(app)
     }
-    const { statusCode, body } = await go(t, { ...way, prepare })
-    t.equal(statusCode, way.status, name)
+    const { statusCode, body } = await callIn(t, { ...scenario, prepare })
+    t.equal(statusCode, scenario.status, name)
     t.equal(Value.Check(errorReplySchema, JSON.parse(body)), true, name)
     t.notMatch(body, /stack|\.[jt]s\b|node_modules|\bat \S+ \(|mongo|Interrupted|11600|rocketchat|canary/i, name)
   }
 })
 
 t.test('S6: every reply is private, must be revalidated, and has nosniff', async t => {
-  for (const [name, way] of Object.entries(ways)) {
-    const { statusCode, headers } = await go(t, way)
+  for (const [name, scenario] of Object.entries(scenarios)) {
+    const { statusCode, headers } = await callIn(t, scenario)
     t.strictSame({
       statusCode,
       'cache-control': headers['cache-control'],
@@ -150,7 +150,7 @@ t.test('S6: every reply is private, must be revalidated, and has nosniff', async
       'x-content-type-options': headers['x-content-type-options'],
       'content-type': headers['content-type']
     }, {
-      statusCode: way.status,
+      statusCode: scenario.status,
       'cache-control': 'private, no-cache',
       vary: 'X-User-Id, X-Auth-Token',
       'x-content-type-options': 'nosniff',
@@ -172,7 +172,7 @@ t.test('S6: the host\'s Vary is kept', async t => {
       const prepare = (app: FastifyInstance) => hook === 'onRequest'
         ? app.addHook(hook, async (_request, reply) => { reply.header('Vary', hosts) })
         : app.addHook(hook, async (_request, reply) => { reply.header('Vary', hosts) })
-      t.equal((await go(t, { status: 200, prepare })).headers.vary, sent, `${hook}: ${hosts}`)
+      t.equal((await callIn(t, { status: 200, prepare })).headers.vary, sent, `${hook}: ${hosts}`)
     }
   }
 })
@@ -181,7 +181,7 @@ t.test('S6: the host\'s own caching headers do not apply to the route', async t 
   const prepare = (app: FastifyInstance) => app.addHook('onSend', async (_request, reply) => {
     reply.headers({ 'Cache-Control': 'public, max-age=3600', 'X-Content-Type-Options': 'sniff' })
   })
-  t.match((await go(t, { status: 200, prepare })).headers, { 'cache-control': 'private, no-cache', 'x-content-type-options': 'nosniff' })
+  t.match((await callIn(t, { status: 200, prepare })).headers, { 'cache-control': 'private, no-cache', 'x-content-type-options': 'nosniff' })
 })
 
 /** A shared HTTP cache (RFC 9111). It honours `Cache-Control`, or is careless and honours only `Vary`. */

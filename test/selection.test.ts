@@ -132,8 +132,8 @@ t.test('message_count is the count of the store', async t => {
 
 const batches = [[], [{ importIds: ['1'] }, { importIds: ['2'] }], [], [], [{ importIds: ['3'] }], []]
 
-/** A minimal iterator. */
-function byHand () {
+/** An iterator without `return`. */
+function minimalIterator () {
   let place = 0
   return { next: () => place < batches.length ? { value: batches[place++] } : { done: true, value: undefined } }
 }
@@ -143,11 +143,11 @@ const sources: Record<string, () => unknown> = {
   'a set': () => new Set(batches),
   'a generator': function * () { yield * batches },
   'an async generator': async function * () { yield * batches },
-  'a sync iterable by hand': () => ({ [Symbol.iterator]: byHand }),
-  'an async iterable by hand': () => ({ [Symbol.asyncIterator]: () => { const { next } = byHand(); return { next: async () => next() } } }),
+  'a sync iterable with a minimal iterator': () => ({ [Symbol.iterator]: minimalIterator }),
+  'an async iterable with a minimal iterator': () => ({ [Symbol.asyncIterator]: () => { const { next } = minimalIterator(); return { next: async () => next() } } }),
   'an iterable of both kinds': () => ({ async * [Symbol.asyncIterator] () { yield * batches }, [Symbol.iterator]: () => { throw new Error('the sync iterator must not be used') } }),
-  'batches that come late': async function * () { for (const batch of batches) { await new Promise(setImmediate); yield batch } },
-  'a record a batch': () => batches.flat().map(record => [record]),
+  'batches that arrive later': async function * () { for (const batch of batches) { await new Promise(setImmediate); yield batch } },
+  'one record per batch': () => batches.flat().map(record => [record]),
   'arrays that are frozen': () => Object.freeze(batches.map(batch => Object.freeze(batch)))
 }
 
