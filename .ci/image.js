@@ -1,6 +1,6 @@
-// Carries out the steps of deploy/Dockerfile in a temporary folder, where there is no Docker, and tests what the image would contain:
-// started with an environment of its own and no right to write, it serves, is healthy, checks a database, and ends at SIGTERM.
-// What this does not test: the base image, and Docker itself.
+// Runs the steps of deploy/Dockerfile in a temporary folder, without Docker, and tests the result. Started with a separate environment
+// and without write access, the server must reply, be healthy, check a database, and exit on SIGTERM. Not tested: the base image and
+// Docker itself.
 import assert from 'node:assert'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -38,7 +38,7 @@ for (const line of text.replace(/^#.*\n/gm, '').replace(/\\\n\s*/g, '').split('\
     case 'HEALTHCHECK': stage.health = JSON.parse(rest.slice(rest.indexOf('CMD ') + 4)); break
     case 'USER': stage.user = rest; break
     case 'EXPOSE': break
-    default: throw new Error(`.ci/image.js does not know ${instruction}`)
+    default: throw new Error(`.ci/image.js does not support ${instruction}`)
   }
 }
 
@@ -54,7 +54,7 @@ function copy (stage, words) {
   }
 }
 
-/** The environment in which the steps are carried out: npm's settings are this machine's, and nothing else is. */
+/** The environment of the steps: `PATH`, `HOME`, and the settings of npm and the network on this machine. */
 function toolEnv ({ env }) {
   const kept = Object.entries(process.env).filter(([name]) => /^(PATH|HOME|npm_config_\w+|https?_proxy|NODE_EXTRA_CA_CERTS)$/i.test(name))
   return { ...Object.fromEntries(kept), ...env }
@@ -64,7 +64,7 @@ const image = stages.at(-1)
 const app = join(image.folder, image.cwd)
 assert.strictEqual(image.user, 'node', 'it runs as an unprivileged user')
 
-// What is in it.
+// Contents.
 for (const name of ['typescript', 'tsx', 'esbuild', 'tap', 'eslint', '@types/node']) {
   assert.ok(existsSync(join(root, 'node_modules', name)) && !existsSync(join(app, 'node_modules', name)), `${name} is in the image`)
 }
@@ -72,7 +72,7 @@ assert.strictEqual(readdirSync(app, { recursive: true }).filter(path => /(?<!\.d
 const size = execFileSync('du', ['-sm', app], { encoding: 'utf8' }).split('\t')[0]
 console.log(`${readdirSync(join(app, 'node_modules')).length} folders of packages, ${size} MB`)
 
-// Nobody may write to it; as root, the server runs as another user, for whom that holds.
+// Root can always write, so as root the server runs as another user.
 execFileSync('chmod', ['-R', 'a-w,a+rX', image.folder])
 for (let folder = image.folder; folder.startsWith(temp); folder = dirname(folder)) chmodSync(folder, 0o755)
 const isRoot = process.getuid?.() === 0
@@ -103,8 +103,8 @@ const exitCodeOf = async child => (await once(child, 'exit'))[0]
 const { port } = new URL(url)
 assert.strictEqual(await exitCodeOf(start(image.health, { PORT: port })), 0, 'it is healthy')
 server.kill('SIGTERM')
-assert.strictEqual(await exitCodeOf(server), 0, 'it ends at SIGTERM')
-assert.strictEqual(await exitCodeOf(start(image.health, { PORT: port })), 1, 'it is not healthy when it does not run')
+assert.strictEqual(await exitCodeOf(server), 0, 'it exits on SIGTERM')
+assert.strictEqual(await exitCodeOf(start(image.health, { PORT: port })), 1, 'it is not healthy after its exit')
 const check = start(['node', 'examples/check.js'], { MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' })
 check.stdout.pipe(process.stdout)
 assert.strictEqual(await exitCodeOf(check), 1, 'the check runs')

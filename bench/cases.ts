@@ -1,7 +1,7 @@
 import { type Side } from './server-process.js'
 import { type Work } from './work.js'
 
-/** What is measured. */
+/** The figures that are measured. */
 export const figures = {
   requestsPerSecond: { title: 'requests per second', unit: '/s' },
   time: { title: 'time', unit: 'ms' },
@@ -12,13 +12,13 @@ export const figures = {
   delayP99: { title: 'p99 event-loop delay', unit: 'ms' }
 } as const satisfies Record<string, { title: string, unit: string }>
 
-/** One of the figures. */
+/** The name of a figure. */
 export type Figure = keyof typeof figures
 
-/** The values of the figures that a round measures, in the unit of each. */
+/** The figures of a round, each in its unit. */
 export type Values = Partial<Record<Figure, number>>
 
-/** How each side is named in a report. */
+/** The name of each side in a report. */
 export const sideTitles: Record<Side, string> = {
   ours: 'ours',
   earlier: 'the earlier version',
@@ -27,36 +27,36 @@ export const sideTitles: Record<Side, string> = {
   'raw-drain': 'raw drain'
 }
 
-/** A work, and how it is called. */
+/** A workload, and how it is called. */
 export interface Case {
   id: string
   title: string
   work: Work
   /**
-   * `rate`: by 50 callers again and again; `known`: the same, by callers that have the reply already, so that it is a 304;
-   * `once`: by one caller, once; `crowd`: by 50 callers at the same time, one of whom reads at a trickle.
+   * `rate`: repeatedly by 50 callers; `known`: the same with `If-None-Match`, so that the replies are 304;
+   * `once`: once by one caller; `crowd`: by 50 concurrent callers, one of them slow.
    */
   call: 'rate' | 'known' | 'once' | 'crowd'
-  /** Whether memory and event-loop delay are measured as well. This costs CPU time, which then is not a figure. */
+  /** Whether memory and event-loop delay are measured. This takes CPU time, so CPU time is not measured then. */
   isWatched: boolean
-  /** The sides, which are measured in turn. The first is ours. */
+  /** The sides to measure, ours first. */
   sides: readonly Side[]
 }
 
-/** A limit on one of our figures: the ratio to another value if `against` says so, else the figure itself. */
+/** A limit for one of our figures, or for its ratio to the figure in `against`. */
 export interface Bound {
   case: string
   figure: Figure
-  /** The figure of a side in the same case, or in another. */
+  /** The side to compare with, in the same case or in `case`. */
   against?: { side: Side, case?: string }
   atLeast?: number
   atMost?: number
 }
 
 /**
- * Everything that is measured.
+ * All cases.
  *
- * @param scale 1, or a fraction by which large selections are made smaller
+ * @param scale 1, or a fraction to make large selections smaller
  */
 export function casesOf (scale: number): Case[] {
   const [large, medium] = [1_000_000 * scale, 200_000 * scale]
@@ -72,7 +72,7 @@ export function casesOf (scale: number): Case[] {
   ]
 }
 
-/** What the figures have to reach. */
+/** The limits that the figures have to meet. */
 export const bounds: readonly Bound[] = [
   { case: 'waiting', figure: 'requestsPerSecond', against: { side: 'bare' }, atLeast: 0.92 },
   { case: 'not-modified', figure: 'requestsPerSecond', against: { side: 'bare' }, atLeast: 0.92 },

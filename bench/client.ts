@@ -6,7 +6,7 @@ import autocannon from 'autocannon'
 import { type Values } from './cases.js'
 import { credentials } from './work.js'
 
-// The callers: in another process than the servers.
+// The callers. They run in another process than the servers.
 
 const HOST = '127.0.0.1'
 
@@ -14,22 +14,22 @@ const PATH = '/getImportFileData'
 
 const HEADERS = { 'x-user-id': credentials.userId, 'x-auth-token': credentials.authToken }
 
-/** How many callers there are at the same time, where it is more than one. */
+/** The number of concurrent callers. */
 const CALLERS = 50
 
-/** How much a fast caller reads at a time, in bytes. */
+/** The read size of a fast caller, in bytes. */
 const READ_SIZE = 1024 * 1024
 
-/** How much a slow caller reads at a time, in bytes, and how many milliseconds it waits until the next. */
+/** The read size of a slow caller in bytes, and its pause between two reads in milliseconds. */
 const TRICKLE = { bytes: 16 * 1024, pause: 100 }
 
-/** A server's route. */
+/** The route to call. */
 export interface Target {
   port: number
   prefix: string
 }
 
-/** A reply as it was received: a long body only as its length. */
+/** A reply. A long body is not kept, only its length. */
 export interface Reply {
   status: number
   headers: IncomingHttpHeaders
@@ -37,10 +37,10 @@ export interface Reply {
   body: string
 }
 
-/** What callers have seen, of so many replies. */
+/** The callers' figures, and the number of replies that they come from. */
 export type Seen = Values & { replies: number }
 
-/** Calls again and again for a time. With an ETag, the replies have to be 304. */
+/** Calls repeatedly for some time. With an ETag, the replies must be 304. */
 export async function callFor ({ port, prefix }: Target, seconds: number, entityTag?: string): Promise<Seen> {
   const start = performance.now()
   const { errors, statusCodeStats } = await autocannon({
@@ -53,12 +53,12 @@ export async function callFor ({ port, prefix }: Target, seconds: number, entity
   const elapsed = (performance.now() - start) / 1000
   const { [entityTag === undefined ? '200' : '304']: expected, ...others } = statusCodeStats ?? {}
   if (expected?.count === undefined || errors > 0 || Object.keys(others).length > 0) {
-    throw new Error(`Of the requests ${errors} failed, and the replies were ${JSON.stringify(statusCodeStats)}`)
+    throw new Error(`${errors} requests failed; statuses of the replies: ${JSON.stringify(statusCodeStats)}`)
   }
   return { replies: expected.count, requestsPerSecond: expected.count / elapsed }
 }
 
-/** Reads one reply as fast as possible, and checks no more of it than its status and its end. */
+/** Reads one reply as fast as possible. Checks only its status and its end. */
 export async function readOnce (target: Target): Promise<Seen> {
   let start = 0
   let firstByte = 0
@@ -77,16 +77,16 @@ export async function readOnce (target: Target): Promise<Seen> {
   socket.write(requestTo(target))
   await once(socket, 'end')
   const time = performance.now() - start
-  const isWhole = /^content-length/mi.test(head) || tail === '0\r\n\r\n'
-  if (!head.startsWith('HTTP/1.1 200 ') || !isWhole) throw new Error(`Not a whole reply: ${head}`)
+  const isComplete = /^content-length/mi.test(head) || tail === '0\r\n\r\n'
+  if (!head.startsWith('HTTP/1.1 200 ') || !isComplete) throw new Error(`Failed or incomplete reply: ${head}`)
   return { replies: 1, firstByte, time }
 }
 
-/** Reads a reply by each caller at the same time, one of whom reads at a trickle, until all the others have theirs. */
+/** Has all callers read a reply concurrently. One of them is slow: it stops when the others have finished. */
 export async function readByCrowd (target: Target): Promise<Seen> {
-  let isSlowFed = false
+  let hasSlowRead = false
   const slow = open(target, TRICKLE.bytes, () => {
-    isSlowFed = true
+    hasSlowRead = true
     setTimeout(TRICKLE.pause).then(() => slow.resume(), () => {})
     return false
   })
@@ -94,16 +94,16 @@ export async function readByCrowd (target: Target): Promise<Seen> {
   const start = performance.now()
   await Promise.all(Array.from({ length: CALLERS - 1 }, () => readOnce(target)))
   const time = performance.now() - start
-  if (!isSlowFed || slow.readyState !== 'open') throw new Error('The slow caller was given up')
+  if (!hasSlowRead || slow.readyState !== 'open') throw new Error('The server dropped the slow caller')
   slow.destroy()
   return { replies: CALLERS, time }
 }
 
-/** Calls once, for the reply itself. */
+/** Makes one call, and returns the reply. */
 export async function fetchReply ({ port, prefix }: Target, entityTag?: string): Promise<Reply> {
   const headers = { ...HEADERS, ...(entityTag !== undefined && { 'if-none-match': entityTag }) }
   const [reply]: IncomingMessage[] = await once(get({ host: HOST, port, path: prefix + PATH, headers }), 'response')
-  if (reply?.statusCode === undefined) throw new Error('There is no reply')
+  if (reply?.statusCode === undefined) throw new Error('No reply')
   let length = 0
   let body = ''
   for await (const piece of reply.setEncoding('utf8')) {
@@ -113,7 +113,7 @@ export async function fetchReply ({ port, prefix }: Target, entityTag?: string):
   return { status: reply.statusCode, headers: reply.headers, length, body: length < READ_SIZE ? body : '' }
 }
 
-// By a bare socket: Node.js's own client would take as much of the machine as the server.
+// A plain socket, because Node.js's HTTP client would need as much CPU time as the server.
 function open ({ port }: Target, size: number, onPiece: (piece: Buffer) => boolean): Socket {
   const buffer = Buffer.allocUnsafe(size)
   const callback = (length: number) => onPiece(buffer.subarray(0, length))

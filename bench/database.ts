@@ -2,12 +2,12 @@ import { MongoClient } from 'mongodb'
 import { WARM_UP_USERS } from './server-process.js'
 import { databaseName, fillDatabase } from './work.js'
 
-/** A database server with the selections that were asked for. */
+/** A database server that holds the selections for the benchmark. */
 export interface Database {
   readonly url: string
-  /** What it is, and its version. */
+  /** Its product and version. */
   readonly version: string
-  /** Drops what was filled. */
+  /** Drops the databases of the benchmark. */
   stop (): Promise<void>
 }
 
@@ -16,7 +16,7 @@ interface BuildInfo {
   ferretdb?: { version: string }
 }
 
-/** Fills the server of a URL with a selection of so many users, and with that for the warm-up. */
+/** Fills databases with a selection of `users` users, and with the selection for the warm-up. */
 export async function prepareDatabase (url: string, users: number): Promise<Database> {
   const client = await MongoClient.connect(url)
   const { version, ferretdb } = await client.db('admin').command({ buildInfo: 1 }) as BuildInfo

@@ -4,24 +4,24 @@ import { type Case, type Figure, type Values, figures } from './cases.js'
 import { type Reply, type Seen, type Target, callFor, fetchReply, readByCrowd, readOnce } from './client.js'
 import { type Order, ServerProcess, type Side, WARM_UP_PREFIX, WORK_PREFIX, ourPlugin } from './server-process.js'
 
-/** How a case is measured. */
+/** How to measure a case. */
 export interface Measuring {
   rounds: number
-  /** How long a round of a rate takes. */
+  /** The duration of a round, if the case measures a rate. */
   seconds: number
-  /** The folder of an earlier version of the plugin, which is measured as well. */
+  /** The URL of the folder of an earlier version of the plugin, which is measured as well. */
   earlierPlugin: string | undefined
-  /** The database server, for work from it. */
+  /** The URL of the database server, for cases that read from it. */
   mongoUrl: string | undefined
-  /** Whether the servers leave CPU profiles in bench/results/. */
+  /** Whether the servers write CPU profiles to bench/results/. */
   isProfiled: boolean
   onRound (round: number): void
 }
 
-/** What a side has reached in a case. */
+/** The figures of a side in a case. */
 export interface Measured {
   side: Side
-  /** The median of each figure over the rounds. */
+  /** The median of each figure over all rounds. */
   median: Values
   rounds: Values[]
 }
@@ -33,10 +33,10 @@ interface Contestant {
   reply: Reply
 }
 
-/** How many small replies a server has made before it is measured. */
+/** How many small replies a server sends before it is measured. */
 const WARM_UP_REPLIES = 10
 
-/** Measures the sides of a case, each in a process of its own: round by round, and in each round one after the other. */
+/** Measures the sides of a case, each in a separate process. In each round the sides are measured one after the other. */
 export async function measure (subject: Case, measuring: Measuring): Promise<Measured[]> {
   const { rounds, seconds, earlierPlugin, onRound } = measuring
   const sides: Side[] = earlierPlugin === undefined ? [...subject.sides] : [...subject.sides, 'earlier']
@@ -49,7 +49,7 @@ export async function measure (subject: Case, measuring: Measuring): Promise<Mea
     const measured = new Map<Side, Values[]>(sides.map(side => [side, []]))
     for (let round = 1; round <= rounds; round++) {
       onRound(round)
-      // Each goes first in turn.
+      // The order alternates, so that no side has an advantage.
       const order = round % 2 === 1 ? contestants : contestants.toReversed()
       for (const contestant of order) measured.get(contestant.side)?.push(await measureRound(subject, contestant, seconds))
     }
@@ -74,7 +74,7 @@ async function prepare (
   const target = { port: server.port, prefix: WORK_PREFIX }
   const reply = await fetchReply(target)
   const measured = subject.call === 'known' ? await fetchReply(target, reply.headers.etag) : reply
-  if (ourReply !== undefined && !isSame(side, measured, ourReply)) throw new Error(`The reply of ${side} to ${subject.id} is not ours`)
+  if (ourReply !== undefined && !isSame(side, measured, ourReply)) throw new Error(`The reply of ${side} to ${subject.id} differs from ours`)
   return { side, server, target, reply: measured }
 }
 
@@ -82,7 +82,7 @@ function profileOptions ({ id }: Case, side: Side): string[] {
   return ['--cpu-prof', `--cpu-prof-dir=${fileURLToPath(new URL(`./results/${id}/${side}`, import.meta.url))}`]
 }
 
-// Rocket.Chat's way may write the members of an object in another order, and an earlier version may say less.
+// Rocket.Chat's way may write object members in another order. The reply of an earlier version may differ.
 function isSame (side: Side, reply: Reply, ours: Reply): boolean {
   if (side === 'raw-drain' || side === 'earlier') return true
   if (side === 'bare') return isDeepStrictEqual(withoutDate(reply), withoutDate(ours))

@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import { type Values } from './cases.js'
 
-// In a thread of its own: memory grows most while the event loop is blocked.
+// Runs in a separate thread, because memory grows most while the event loop is blocked.
 const SAMPLER = `
   const { peak, isWatching } = require('node:worker_threads').workerData
   for (;;) {
@@ -13,7 +13,7 @@ const SAMPLER = `
   }
 `
 
-/** Measures the process that it runs in. */
+/** Measures the current process. */
 export class Meter {
   readonly #peak = new Float64Array(new SharedArrayBuffer(8))
   readonly #isWatching = new Int32Array(new SharedArrayBuffer(4))
@@ -26,19 +26,19 @@ export class Meter {
     new Worker(SAMPLER, { eval: true, execArgv: [], workerData }).unref()
   }
 
-  /** Takes the resident memory as it is now for the start, over which the peak is measured. */
+  /** Takes the current resident memory as the baseline of the peak. */
   async settle (): Promise<void> {
     await collectGarbage()
     this.#startMemory = process.memoryUsage.rss()
   }
 
-  /** Starts to measure CPU time, after a garbage collection, so that the garbage of one round does not count for the next. */
+  /** Starts to measure CPU time, after a garbage collection, so that the garbage of a round does not affect the next. */
   async count (): Promise<void> {
     await collectGarbage()
     this.#startCpu = process.cpuUsage()
   }
 
-  /** Starts to measure memory and event-loop delay, which costs up to a fiftieth of a CPU. */
+  /** Starts to measure memory and event-loop delay. This takes up to 2% of a CPU. */
   async watch (): Promise<void> {
     await collectGarbage()
     this.#peak[0] = process.memoryUsage.rss()
@@ -47,13 +47,13 @@ export class Meter {
     this.#delay.enable()
   }
 
-  /** The CPU time since `count`, or the memory and event-loop delay since `watch`. */
+  /** Returns the CPU time since `count`, or the memory and event-loop delay since `watch`. */
   async end (): Promise<Values> {
     if (Atomics.load(this.#isWatching, 0) === 0) {
       const { user, system } = process.cpuUsage(this.#startCpu)
       return { cpu: (user + system) / 1000 }
     }
-    // Gives the event loop a turn to record its last delay.
+    // The event loop needs a turn to record its last delay.
     await setTimeout(10)
     this.#setWatching(false)
     this.#delay.disable()
@@ -70,7 +70,7 @@ export class Meter {
   }
 }
 
-// More than once: some garbage is found only by the next collection.
+// Repeated, because a collection can make more garbage collectable.
 async function collectGarbage (): Promise<void> {
   for (let times = 0; times < 3; times++) {
     globalThis.gc?.()

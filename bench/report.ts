@@ -2,19 +2,19 @@ import { type Bound, type Figure, bounds, figures, sideTitles } from './cases.js
 import { type Measured } from './measure.js'
 import { type Side } from './server-process.js'
 
-/** What a run of the benchmark has measured on one version of Node.js: its JSON. */
+/** The results of a run of the benchmark on one version of Node.js, as written to JSON. */
 export interface Results {
   node: string
-  /** Whether it was a quick run. */
+  /** Whether the run used `--quick`. */
   quick: boolean
   date: string
   rounds: number
-  /** The machine and the versions of what ran on it, by name. */
+  /** The machine and the versions of the software, by name. */
   environment: Record<string, string>
   cases: MeasuredCase[]
 }
 
-/** A case, and what each side has reached in it. */
+/** A case and the figures of its sides. */
 export interface MeasuredCase {
   id: string
   title: string
@@ -25,7 +25,7 @@ const sides = Object.keys(sideTitles) as Side[]
 
 const figureNames = Object.keys(figures) as Figure[]
 
-/** The report of runs on several versions of Node.js, as Markdown: how each was made, the bounds, and every figure. */
+/** Reports runs on one or more versions of Node.js as Markdown: their environments, the bounds, and all figures. */
 export function report (runs: readonly Results[]): string {
   return [
     runs.map(describe).join('\n'),

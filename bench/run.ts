@@ -11,13 +11,12 @@ import { measure } from './measure.js'
 import { type MeasuredCase, type Results, report } from './report.js'
 import { compileServer } from './server-process.js'
 
-// The benchmark: measures the plugin on the Node.js that this runs on, and prints which bounds are met. docs/performance.md
-// says how to use it.
+// Runs the benchmark on the current version of Node.js, and prints which bounds are met. See docs/performance.md.
 //
-//   --quick            in under a minute: smaller selections, shorter and fewer rounds
-//   --against FOLDER   measures an earlier version as well: a checkout of it with node_modules and dist
+//   --quick            under a minute: smaller selections, fewer and shorter rounds
+//   --against FOLDER   also measure an earlier version: a checkout of it with node_modules and dist
 //   --only PATTERN     only the cases whose id matches
-//   --cpu-prof         lets the servers leave their CPU profiles in bench/results/
+//   --cpu-prof         write CPU profiles of the servers to bench/results/
 
 const { values: { quick, against, only, 'cpu-prof': isProfiled } } = parseArgs({
   options: {

@@ -6,50 +6,50 @@ import { type Values } from './cases.js'
 import { type Reply } from './client.js'
 import { type Work } from './work.js'
 
-/** Who replies: the plugin, an earlier version of it, or a baseline to compare it with. */
+/** What is measured: the plugin, an earlier version of it, or a baseline. */
 export type Side = 'ours' | 'earlier' | 'rocket-chat' | 'bare' | 'raw-drain'
 
-/** What a server process is to serve. */
+/** What a server process serves. */
 export interface Order {
   side: Side
   work: Work
-  /** The URL of the folder with the compiled plugin, which ends with a slash. */
+  /** The URL of the folder with the compiled plugin, with a trailing slash. */
   plugin: string
-  /** The URL of the database server, for a work from it. */
+  /** The URL of the database server, if the work reads from it. */
   mongoUrl: string | undefined
-  /** Our reply, which a bare route repeats. */
+  /** Our reply, for the bare route. */
   reply: Reply | undefined
 }
 
-/** What a server process does when asked: the methods of its meter. */
+/** A request to a server process: a method of its meter. */
 export type Question = 'settle' | 'count' | 'watch' | 'end'
 
-/** Where every server has its work. */
+/** The prefix of the route that is measured. */
 export const WORK_PREFIX = '/api/v1'
 
-/** Where every server has a small selection, to be warmed up with. */
+/** The prefix of the route for the warm-up. */
 export const WARM_UP_PREFIX = '/warm-up'
 
-/** How many users that selection has. */
+/** The number of users in the selection for the warm-up. */
 export const WARM_UP_USERS = 100
 
 const COMPILED = new URL('../.cache/bench/', import.meta.url)
 
-/** The folder of our plugin, as `compileServer` leaves it. */
+/** The URL of our plugin's folder, as compiled by `compileServer`. */
 export const ourPlugin = new URL('lib/', COMPILED).href
 
 /**
- * Compiles the plugin and the program of the server processes, by the same options as the package. They are not run by tsx,
- * which adds a call for the name of every function and so takes up to a tenth more time.
+ * Compiles the plugin and the server program with the options of the package. They are not run with tsx, which adds a call for the
+ * name of every function, and so takes up to 10% more time.
  */
 export async function compileServer (): Promise<void> {
   const compiler = fileURLToPath(import.meta.resolve('typescript/bin/tsc'))
   await promisify(execFile)(process.execPath, [compiler, '--project', fileURLToPath(new URL('.', import.meta.url))])
 }
 
-/** A server in a process of its own, on the Node.js that this process runs on. */
+/** A server in a separate process, on the current version of Node.js. */
 export class ServerProcess {
-  /** The port of 127.0.0.1 that it listens on. */
+  /** The port on 127.0.0.1. */
   readonly port: number
   readonly #child: ChildProcess
 
@@ -59,7 +59,7 @@ export class ServerProcess {
   }
 
   /**
-   * Starts a server; resolves once it listens.
+   * Starts a server. Resolves when it listens.
    *
    * @param execArgv options for Node.js, such as `--cpu-prof`
    */
@@ -70,12 +70,12 @@ export class ServerProcess {
     return new ServerProcess(child, port)
   }
 
-  /** Takes its memory as it is now for the start. */
+  /** Takes the process's current memory as the baseline of the peak. */
   async settle (): Promise<void> {
     await this.#ask('settle')
   }
 
-  /** Does some work in this process, and measures the server process meanwhile. */
+  /** Measures the server process while `work` runs in this process. */
   async during<T> (work: () => Promise<T>, { isWatched }: { isWatched: boolean }): Promise<[result: T, values: Values]> {
     await this.#ask(isWatched ? 'watch' : 'count')
     const result = await work()
@@ -103,7 +103,7 @@ async function messageOf (child: ChildProcess) {
   try {
     const [message] = await Promise.race([
       once(child, 'message', { signal }),
-      once(child, 'exit', { signal }).then(([code, by]) => { throw new Error(`A server process ended: ${code ?? by}`) })
+      once(child, 'exit', { signal }).then(([code, by]) => { throw new Error(`A server process exited: ${code ?? by}`) })
     ])
     return message
   } finally {

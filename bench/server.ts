@@ -11,7 +11,7 @@ import { Meter } from './meter.js'
 import { type Order, type Question, WARM_UP_PREFIX, WARM_UP_USERS, WORK_PREFIX } from './server-process.js'
 import { type Work, databaseName, madeUpOptions } from './work.js'
 
-// The program of a server process: serves a side's reply, and measures itself when asked.
+// The server program: serves the replies of a side, and measures itself on request.
 
 const { side, work, plugin, mongoUrl, reply }: Order = JSON.parse(process.argv[2] ?? '')
 const { importFileData }: typeof main = await import(`${plugin}index.js`)
@@ -45,6 +45,6 @@ async function addBaseline (handler: RouteHandlerMethod, options: main.ImportFil
 function baseline ({ store }: main.ImportFileDataOptions, db: Db): RouteHandlerMethod {
   if (side === 'rocket-chat') return rocketChatWay(store)
   if (side === 'raw-drain') return rawDrain(db)
-  if (reply === undefined) throw new Error('There is no reply for the bare route to repeat')
+  if (reply === undefined) throw new Error('The bare route needs a reply to send')
   return bareRoute(reply)
 }

@@ -2,25 +2,25 @@ import { createHash } from 'node:crypto'
 import { type Db } from 'mongodb'
 import { type ImportFileDataOptions, type ImportOperation, type StagedChannel, type StagedUser } from '../lib/index.js'
 
-/** What a server has to reply with: a selection of so many users, or word that it is being prepared. */
+/** What a server replies with: a selection of `users` users, or a waiting reply. */
 export interface Work {
-  /** Where the records of the selection come from. */
+  /** The source of the records. */
   store: 'made-up' | 'mongodb'
   users: number
   waiting?: boolean
 }
 
-/** Who calls: the only one who is let in. */
+/** The credentials of the only authorized caller. */
 export const credentials = { userId: 'bench-caller', authToken: 'bench-token' }
 
 const BATCH_SIZE = 1000
 
 const IMPORTER = 'slack'
 
-/** When the operation last changed. A time to come: it never stalls, so that every reply is the same. */
+/** The time of the operation's last change. In the future, so that the operation never stalls and every reply is the same. */
 const CHANGED = new Date('2100-01-01T00:00:00Z')
 
-/** Options of the plugin for a store that makes its records up, the same ones each time, as fast as it can. */
+/** The plugin's options with a store that generates its records as fast as possible, the same each time. */
 export function madeUpOptions ({ users, waiting = false }: Work): ImportFileDataOptions {
   const operation: ImportOperation = {
     id: 'bench',
@@ -43,12 +43,12 @@ export function madeUpOptions ({ users, waiting = false }: Work): ImportFileData
   }
 }
 
-/** The name of the database that holds a selection of so many users. */
+/** The name of the database with a selection of `users` users. */
 export function databaseName (users: number): string {
   return `import_file_data_bench_${users}`
 }
 
-/** Fills a database with Rocket.Chat's documents and its indexes; what it held before is dropped. */
+/** Drops a database, and fills it with Rocket.Chat's documents and indexes. */
 export async function fillDatabase (db: Db, users: number): Promise<void> {
   await db.dropDatabase()
   await db.collection('rocketchat_import').createIndex({ ts: -1 })
@@ -87,7 +87,7 @@ function accounts () {
   }
 }
 
-// As Rocket.Chat's Slack importer stages them, so that a projection has something to leave out.
+// With all the fields that Rocket.Chat's Slack importer stages, so that a projection has fields to omit.
 function * documents (users: number): Generator<Array<{ _id: string }>> {
   yield * batches(users, index => {
     const staged = user(index)
@@ -96,16 +96,16 @@ function * documents (users: number): Generator<Array<{ _id: string }>> {
       utcOffset: 3600,
       avatarUrl: `https://avatars.example.com/${staged.importIds[0]}_512.jpg`,
       statusText: 'away',
-      bio: 'Somebody who is made up'
+      bio: 'A made-up user'
     }
     return { _id: `user-${index}`, dataType: 'user', data: { ...staged, ...more }, options: {} }
   })
   yield * batches(channelCount(users), index => {
-    const more = { users: Array.from({ length: 10 }, (_, member) => `U${index + member}`), u: { _id: 'U0' }, topic: 'Whatever there is' }
+    const more = { users: Array.from({ length: 10 }, (_, member) => `U${index + member}`), u: { _id: 'U0' }, topic: 'A made-up topic' }
     return { _id: `channel-${index}`, dataType: 'channel', data: { ...channel(index), ...more }, options: {} }
   })
   yield * batches(messageCount(users), index => {
-    const data = { rid: 'C0', u: { _id: `U${index}` }, ts: new Date(1_683_158_400_000 + index), msg: 'What somebody has to say' }
+    const data = { rid: 'C0', u: { _id: `U${index}` }, ts: new Date(1_683_158_400_000 + index), msg: 'A made-up message text' }
     return { _id: `message-${index}`, dataType: 'message', data, options: {} }
   })
 }
@@ -124,7 +124,7 @@ function channel (index: number): StagedChannel {
   return { importIds: [`C${index.toString(36).toUpperCase()}`], name: `channel-${index}`, t: index % 10 === 0 ? 'p' : 'c', archived: false }
 }
 
-// Not a generator, which keeps the batch that it yielded in memory until the next.
+// Not a generator, because it keeps the last batch in memory until the next.
 function batches<T> (count: number, make: (index: number) => T): Iterable<T[]> {
   function iterate (): Iterator<T[], undefined> {
     let from = 0

@@ -1,6 +1,6 @@
-// Builds the example server into dist-server/, to be run by Node.js alone: its code as JavaScript, its files, and a package.json with
-// the packages that this code imports, and no others. `npm ci` there then installs what package-lock.json names, so exactly the
-// versions that the tests ran with. The packages are found in the code rather than listed, so that no list can become wrong.
+// Builds the example server into dist-server/: compiled JavaScript, static files, and a package.json with only the packages that the
+// code imports. `npm ci` in that folder installs the versions in package-lock.json, which the tests ran with. The packages are read
+// from the code, so that there is no list to keep up to date.
 import { execFileSync } from 'node:child_process'
 import { cpSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { isBuiltin } from 'node:module'
@@ -21,15 +21,15 @@ const { version, license, engines, dependencies, devDependencies } = readJson('p
 const known = { ...devDependencies, ...dependencies }
 const manifest = { name: 'import-file-data-server', version, private: true, license, type: 'module', engines, dependencies: {} }
 for (const name of importedPackages()) {
-  if (known[name] === undefined) throw new Error(`${name} is imported by the server, and not among the dependencies in package.json`)
+  if (known[name] === undefined) throw new Error(`The server imports ${name}, which is not a dependency in package.json`)
   manifest.dependencies[name] = known[name]
 }
 writeFileSync(join(output, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`)
-// npm itself takes out what these packages do not need, and asks nobody for what is left.
+// npm removes unused packages from the lock file. It needs no network for that.
 for (const file of ['package-lock.json', '.npmrc']) cpSync(join(root, file), join(output, file))
 execFileSync('npm', ['install', '--package-lock-only', '--offline', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: output, stdio: 'inherit' })
 
-/** The packages that the built code imports, in the order of their names. */
+/** The packages that the compiled code imports, sorted by name. */
 function importedPackages () {
   const modules = readdirSync(output, { recursive: true })
     .filter(path => path.endsWith('.js') && !path.startsWith(join('examples', 'page', sep)))

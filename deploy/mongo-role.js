@@ -1,10 +1,10 @@
-// Creates a MongoDB user for the import server: it may read exactly four collections, and see their indexes, and nothing else. To be
-// run by mongosh as an administrator. It asks for the new user's password, unless IMPORT_PASSWORD has it:
+// Creates a MongoDB user for the import server, who may only read four collections and list their indexes. Run it with mongosh as an
+// administrator. It asks for the new user's password, unless IMPORT_PASSWORD is set:
 //
 //   mongosh 'mongodb://admin@localhost:27017/?authSource=admin' --file deploy/mongo-role.js
 //
-// Run it again after an upgrade of this file: the role is brought up to date, and the user is left as it is. IMPORT_DATABASE names
-// Rocket.Chat's database when that is not "rocketchat". Described in docs/rocket-chat.md.
+// Run it again after an upgrade of this file: it updates the role, and does not change the user. IMPORT_DATABASE is the name of
+// Rocket.Chat's database, by default "rocketchat". Described in docs/rocket-chat.md.
 
 const { IMPORT_DATABASE = 'rocketchat', IMPORT_PASSWORD } = process.env
 const admin = db.getSiblingDB('admin')
@@ -17,12 +17,12 @@ if (admin.getRole('importReader') === null) {
   print('Created the role importReader')
 } else {
   admin.updateRole('importReader', { privileges, roles: [] })
-  print('Brought the role importReader up to date')
+  print('Updated the role importReader')
 }
 
 if (admin.getUser('importreader') === null) {
   admin.createUser({ user: 'importreader', pwd: IMPORT_PASSWORD || passwordPrompt(), roles: ['importReader'] })
   print('Created the user importreader')
 } else {
-  print('The user importreader is there already')
+  print('The user importreader already exists')
 }

@@ -22,13 +22,13 @@ const securitySchemes = {
 } as const
 
 const always = {
-  'Cache-Control': { type: 'string', description: 'For this caller only, and to be revalidated before each use', examples: ['private, no-cache'] },
+  'Cache-Control': { type: 'string', description: 'Private to this caller, and must be revalidated before each use', examples: ['private, no-cache'] },
   Vary: { type: 'string', description: 'The two headers that identify the caller', examples: ['X-User-Id, X-Auth-Token'] }
 }
 
 const entityTag = {
   type: 'string',
-  description: 'Send it in `If-None-Match`. Left out where the reply can change although the operation does not',
+  description: 'Send it in `If-None-Match`. Omitted when the reply can change while the operation does not',
   examples: ['W/"Qx6vYhPq3mZ0c7TnB2kEdA"']
 }
 
@@ -49,8 +49,8 @@ const headersByStatus: Record<string, object> = {
 }
 
 /**
- * A Fastify plugin: the API reference, for people at `/docs` and for programs (OpenAPI 3.1) at `/docs/json` and `/docs/yaml`.
- * Register it before the routes: it shows those of the whole server that are registered after it.
+ * A Fastify plugin: the API reference at `/docs`, and its OpenAPI 3.1 document at `/docs/json` and `/docs/yaml`.
+ * It documents the routes of the whole server that are registered after it.
  */
 export const apiReference: FastifyPluginAsync = fp(async app => {
   await app.register(fastifySwagger, {
@@ -78,7 +78,7 @@ export const apiReference: FastifyPluginAsync = fp(async app => {
   })
 }, { name: 'api-reference' })
 
-/** A reply's schema: the members that are read here. */
+/** The part of a reply schema that is used here. */
 interface ReplySchema {
   description?: string
   examples?: unknown[]
@@ -86,8 +86,8 @@ interface ReplySchema {
 }
 
 /**
- * A route's schema with what only the reference needs: a tag and an operation id unless the route has its own, the two headers as
- * security schemes instead of parameters, the headers of the replies, and an example of each kind of reply.
+ * Adds to a route's schema what only the reference needs: a tag and an operation id, unless the route has its own; the two headers
+ * as security schemes instead of parameters; the reply headers; and an example of each kind of reply.
  */
 function withHttpDetails (schema: FastifySchema): FastifySchema {
   const replies: Array<[status: string, reply: ReplySchema]> = Object.entries(Object(schema.response))
@@ -104,7 +104,7 @@ function withHttpDetails (schema: FastifySchema): FastifySchema {
   }
 }
 
-// The examples of a union are in its members, where Swagger UI does not look for them.
+// Swagger UI does not show the examples of the members of a union.
 function examplesOf (members: ReplySchema[]) {
   const examples = members.flatMap(({ description, examples = [] }) =>
     examples.map(value => ({ summary: description?.split(':')[0], value })))

@@ -4,11 +4,11 @@ import { type RocketChatDocuments, type RocketChatOptions, rocketChatDump } from
 interface Step {
   status: ImportStatus
   seconds: number
-  /** What is staged meanwhile. */
+  /** What is staged in this step. */
   stages?: 'users' | 'channels' | 'contacts' | 'messages'
 }
 
-/** The steps of the import until it is ready, which takes half a minute. */
+/** The steps until the import is ready: half a minute in total. */
 const STEPS: readonly Step[] = [
   { status: 'importer_downloading_file', seconds: 3 },
   { status: 'importer_preparing_started', seconds: 2 },
@@ -21,30 +21,30 @@ const STEPS: readonly Step[] = [
 /** Milliseconds until the import is ready. */
 const PREPARED_AFTER = STEPS.reduce((sum, { seconds }) => sum + seconds, 0) * 1000
 
-/** Milliseconds after which it all begins anew, with another import. */
+/** Milliseconds until the next import starts. */
 const ROUND = PREPARED_AFTER + 60_000
 
-/** Milliseconds between two changes of the operation while it is being prepared. */
+/** Milliseconds between two changes of the operation during preparation. */
 const TICK = 500
 
-/** How many messages it is said to have: there is nothing of them to be shown but their number. */
+/** The number of messages. A selection has only their number, so the messages themselves are not needed. */
 const MESSAGES = 12_034
 
-/** How many days of messages each channel is said to have, and the first of them. */
+/** How many days of messages each channel has, and the first day. */
 const DAYS = 30
 const FIRST_DAY = Date.UTC(2023, 4, 1)
 
-/** What the operation tells of the import: how much there is of everything, and where the messages are. */
+/** How many records of each kind the import has, and the names of its channels. */
 interface Contents {
   amounts: Required<Pick<ImportCount, 'users' | 'channels' | 'contacts' | 'messages'>>
   channelNames: string[]
 }
 
 /**
- * An import that moves on while one watches: everything that the plugin wants injected. It goes through the steps in half a
- * minute, is ready for a minute, with the selection of the documents, and begins anew.
+ * The plugin's options for an import that makes progress. It goes through the steps in half a minute, is ready for a minute, with a
+ * selection made from the documents, and starts again.
  *
- * @param now the time, in milliseconds since 1970: all that it depends on
+ * @param now returns the time in milliseconds since 1970. The progress depends on nothing else
  */
 export function demoImport (documents: RocketChatDocuments, now: () => number = Date.now): RocketChatOptions {
   const { store, ...auth } = rocketChatDump(documents)
@@ -60,7 +60,7 @@ export function demoImport (documents: RocketChatDocuments, now: () => number = 
   }
 }
 
-/** The operation after so many milliseconds since the start of the first import. */
+/** The operation, `elapsed` milliseconds after the start of the first import. */
 function demoOperation (contents: Contents, started: number, elapsed: number): ImportOperation {
   const round = Math.floor(elapsed / ROUND)
   const time = Math.min(elapsed % ROUND, PREPARED_AFTER)
@@ -80,7 +80,7 @@ function progressAt ({ amounts, channelNames }: Contents, time: number): Pick<Im
   for (const { status, seconds, stages } of STEPS) {
     const part = (time - begin) / (seconds * 1000)
     if (stages !== undefined) {
-      // How much there is in all is known once the file has been looked through, and so from the first of these steps on.
+      // As if the importer had counted the records when it opened the file.
       count.total ??= amounts.users + amounts.channels + amounts.contacts + amounts.messages
       count[stages] = Math.floor(amounts[stages] * Math.min(part, 1))
     }

@@ -3,29 +3,29 @@ import { type Socket } from 'node:net'
 import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { type ErrorReply } from '../lib/index.js'
 
-// The plugin answers for its own route alone. What is here answers for the rest of the server, in the same envelope.
+// The plugin handles the errors of its own route only. These handlers reply for the rest of the server, in the same format.
 
-/** The error handler of the server: what the caller did wrong is told, and any other fault is in the log alone. */
+/** The error handler of the server. A client error (4xx) is sent with its message; any other error is only logged. */
 export function answerError (error: FastifyError, _request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const { statusCode = 500, message, code } = error
-  if (statusCode >= 400 && statusCode < 500) return send(reply, statusCode, envelope(message, code ?? codeOf(statusCode)))
+  if (statusCode >= 400 && statusCode < 500) return send(reply, statusCode, errorBody(message, code ?? codeOf(statusCode)))
   reply.log.error({ err: error }, 'A request failed')
-  return send(reply, 500, envelope('Internal Server Error', codeOf(500)))
+  return send(reply, 500, errorBody('Internal Server Error', codeOf(500)))
 }
 
-/** The reply to a request for which there is no route. */
+/** The server's handler for requests that match no route. */
 export function answerNotFound (_request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  return send(reply, 404, envelope('No such route: there is GET /api/v1/getImportFileData.', codeOf(404)))
+  return send(reply, 404, errorBody('Route not found: this server has GET /api/v1/getImportFileData.', codeOf(404)))
 }
 
-/** The reply to what is no request in the eyes of Node.js' HTTP parser: Fastify knows nothing of it yet. */
+/** Fastify's `clientErrorHandler`: replies to a request that Node.js cannot parse. */
 export function answerClientError (this: FastifyInstance, { code }: { code?: string }, socket: Socket): void {
-  // A reply that is under way on this connection is not to be mixed with another. The error holds the request's bytes, and so
-  // the caller's token: it is not for the log.
+  // Do not write into a reply that is in progress on this connection. Do not log the error: it contains the request's raw bytes,
+  // and so the token.
   const isAnswering = '_httpMessage' in socket && socket._httpMessage
   if (socket.writable && !isAnswering && code !== 'ECONNRESET') {
     const [statusCode, message] = parserErrors.get(code) ?? [400, 'The request is not valid HTTP.']
-    const body = envelope(message, codeOf(statusCode))
+    const body = errorBody(message, codeOf(statusCode))
     this.log.info(body.error)
     socket.write(asHttp(statusCode, JSON.stringify(body)))
   }
@@ -54,7 +54,7 @@ function asHttp (statusCode: number, body: string): string {
   ].join('\r\n')
 }
 
-function envelope (message: string, code: string): ErrorReply {
+function errorBody (message: string, code: string): ErrorReply {
   return { success: false, error: `${message} [${code}]`, errorType: code }
 }
 

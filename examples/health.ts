@@ -1,13 +1,12 @@
 import { type FastifyPluginAsync } from 'fastify'
 import { type ImportDataStore } from '../lib/index.js'
 
-/** How long the database may take to answer before the server counts as not ready: milliseconds. */
+/** The time in milliseconds that the database has to answer before the server counts as not ready. */
 const READY_WITHIN = 5000
 
 /**
- * A Fastify plugin: `GET /health` says that the process serves requests, and `GET /ready` whether it can read the newest import
- * operation, so whether the database is there and lets it in. Both are open to everybody, tell nothing else, and are logged only
- * when something is wrong.
+ * A Fastify plugin: `GET /health` replies 200 while the process serves requests, and `GET /ready` replies 200 if the newest import
+ * operation can be read, otherwise 503. Neither needs credentials. They are logged only when something is wrong.
  */
 export const health: FastifyPluginAsync<{ store: ImportDataStore }> = async (instance, { store }) => {
   const options = { logLevel: 'warn', schema: { hide: true } } as const
@@ -26,7 +25,7 @@ export const health: FastifyPluginAsync<{ store: ImportDataStore }> = async (ins
   instance.addHook('onRequest', async (_request, reply) => { reply.header('Cache-Control', 'no-store') })
   instance.get('/health', options, async () => ({ status: 'ok' }))
   instance.get('/ready', options, async (_request, reply) => {
-    // However many ask at the same time, the database is asked once.
+    // Concurrent requests share one query.
     asking ??= canRead().finally(() => { asking = undefined })
     const isReady = await asking
     return reply.code(isReady ? 200 : 503).send({ status: isReady ? 'ready' : 'unavailable' })

@@ -6,7 +6,7 @@ import { type Settings } from './settings.js'
 import { StartupError } from './startup-error.js'
 
 /**
- * A server in front of Rocket.Chat, for a host without another reverse proxy: it answers `GET /api/v1/getImportFileData` itself, and
+ * A server in front of Rocket.Chat, for hosts without another reverse proxy. It replies to `GET /api/v1/getImportFileData` itself, and
  * forwards everything else to `settings.rocketchatUrl`, WebSockets included. It does not listen yet.
  *
  * @throws StartupError when the import cannot be read, or a URL is missing or not valid
@@ -19,7 +19,7 @@ export async function buildInFront (settings: Settings, output: Output = process
   const importApi = await createImportApi(settings)
   const app = Fastify({ logger: loggerOptions(settings, output), trustProxy })
   await app.register(importApi)
-  // A constant, because the types of the proxy lack this option, which it documents. Its default forwards only the cookie.
+  // In a variable, because the proxy's types lack the documented option `rewriteRequestHeaders`. Its default forwards the cookie only.
   const wsClientOptions = {
     headers: {},
     rewriteRequestHeaders: (_headers: object, request: Received) => ({
@@ -33,7 +33,7 @@ export async function buildInFront (settings: Settings, output: Output = process
     wsClientOptions,
     replyOptions: {
       rewriteRequestHeaders: (request, headers) => ({ ...headers, ...forwarded(request) }),
-      // The error, which the proxy has logged, names addresses of the inner network.
+      // The error contains internal addresses, so it is not sent. The proxy has logged it.
       onError: reply => { reply.code(502).send({ success: false, error: 'Rocket.Chat cannot be reached [error-bad-gateway]', errorType: 'error-bad-gateway' }) }
     }
   })
@@ -42,7 +42,7 @@ export async function buildInFront (settings: Settings, output: Output = process
 
 type Received = Pick<FastifyRequest, 'headers' | 'host' | 'protocol' | 'socket'>
 
-/** What tells Rocket.Chat who calls, and how: to Rocket.Chat the connection comes from this server. */
+/** The headers that tell Rocket.Chat the caller's address, host and protocol. */
 function forwarded ({ headers, host, protocol, socket }: Received) {
   return {
     'x-forwarded-for': [headers['x-forwarded-for'] ?? [], socket.remoteAddress].flat().join(', '),
@@ -51,7 +51,7 @@ function forwarded ({ headers, host, protocol, socket }: Received) {
   }
 }
 
-/** Starts the server when this file is the script that Node.js was told to run, and not when another file imports it. */
+/** Starts the server if this file is the script that Node.js runs, and not an import of another file. */
 export async function startIfRun (script: string | undefined, env: NodeJS.ProcessEnv, args: readonly string[] = []): Promise<void> {
   if (!isScript(script, import.meta.url)) return
   await launch(buildInFront, { env, args, output: process.stdout, errors: process.stderr })

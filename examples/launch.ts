@@ -18,7 +18,7 @@ export interface Launch {
   errors: Output
 }
 
-/** A server that listens, where it does, and the settings it was started with. */
+/** A listening server, its URL and its settings. */
 export interface Launched {
   app: FastifyInstance
   url: string
@@ -26,10 +26,10 @@ export interface Launched {
 }
 
 /**
- * Builds a server with the settings of the environment and has it listen until the process is told to end; or prints the usage
- * when the arguments ask for it.
+ * Builds a server with the settings in the environment, and listens until the process is asked to end. With `--help` it prints the
+ * usage instead.
  *
- * @returns undefined after the usage, and when the server cannot start: `errors` says why, and the exit code is 1
+ * @returns undefined if the usage was printed or the server cannot start. Then the reason is in `errors`, and the exit code is 1
  */
 export async function launch (
   build: (settings: Settings) => Promise<FastifyInstance>,
@@ -60,13 +60,13 @@ function asksForHelp (args: readonly string[]): boolean {
 }
 
 /**
- * Signals of a fault in the process itself, which the system has to handle: a handler would return to the fault, and so run for
- * ever. Node.js 20 has such a fault when it ends after its terminal.
+ * Signals of a fault in the process itself. They are left to the system: a handler would return to the faulty instruction, and so
+ * run forever. Node.js 20 raises such a signal if it ends after its terminal was closed.
  */
 const FAULTS = ['SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV'] as const
 
 async function listen (app: FastifyInstance, settings: Settings): Promise<string> {
-  // No time limit: the plugin drops a caller who stops reading, so closing always ends. A second signal ends it at once.
+  // No time limit is needed: the plugin drops callers that stop reading, so closing always ends. A second signal ends the process at once.
   const grace = closeWithGrace({ delay: false, skip: [...FAULTS] }, closer(app))
   app.addHook('onClose', async () => grace.uninstall())
   try {
@@ -77,7 +77,7 @@ async function listen (app: FastifyInstance, settings: Settings): Promise<string
   }
 }
 
-/** Closes the server at the end of the process: a reply that has begun is sent to its end. */
+/** Returns the function that closes the server when the process is asked to end. Replies in progress are completed. */
 export function closer (app: FastifyInstance) {
   return async ({ signal, err }: { signal?: string, err?: Error }): Promise<void> => {
     if (err) app.log.fatal({ err }, 'Closing because of an uncaught error')
@@ -86,7 +86,7 @@ export function closer (app: FastifyInstance) {
   }
 }
 
-/** Whether a module (`import.meta.url`) is the script that Node.js was told to run (`process.argv[1]`). */
+/** Whether a module (`import.meta.url`) is the script that Node.js runs (`process.argv[1]`). */
 export function isScript (script: string | undefined, moduleUrl: string): boolean {
   return script !== undefined && existsSync(script) && realpathSync(script) === fileURLToPath(moduleUrl)
 }

@@ -10,10 +10,10 @@ import { StartupError } from './startup-error.js'
 
 type Collection = keyof RocketChatDocuments
 
-/** The endings of a collection's file, in the order in which they are looked for. The last two are refused, with advice. */
+/** The extensions of a collection's file, in order of preference. The last two are rejected, with advice. */
 const ENDINGS = ['.json', '.json.gz', '.bson', '.bson.gz']
 
-/** The members of documents that are kept in memory: true, or those of an embedded document. */
+/** The fields to keep in memory: true, or the fields of an embedded document. */
 interface Members { readonly [name: string]: true | Members }
 
 const MEMBERS: Record<Collection, Members> = {
@@ -31,10 +31,10 @@ const MEMBERS: Record<Collection, Members> = {
 }
 
 /**
- * Reads a folder with four of Rocket.Chat's collections, each in a file of its own as `mongoexport` or MongoDB Compass writes it. The
- * file may be compressed by gzip. Only what the replies need is kept.
+ * Reads a folder with four of Rocket.Chat's collections, one file each, as `mongoexport` or MongoDB Compass writes them. Files may be
+ * compressed with gzip. Only the fields that replies need are kept.
  *
- * @throws StartupError, which names the folder, or the file and the line
+ * @throws StartupError with the folder, or the file and the line
  */
 export async function loadDump (dataDir: string): Promise<RocketChatDocuments> {
   const files = await readdir(dataDir).catch(() => undefined)
@@ -73,15 +73,15 @@ async function readCollection<Document> (path: string, collection: Collection): 
 
 function bytesOf (path: string): Readable {
   const file = createReadStream(path)
-  // A failure is thrown by the last of the streams, so the callback has nothing to do.
+  // The last stream throws the error, so the callback can ignore it.
   return path.endsWith('.gz') ? pipeline(file, createGunzip(), () => {}) : file
 }
 
-// The plugin checks the type of every field itself.
+// Unchecked: the plugin checks the type of every field.
 function keep<Document> (document: JsonDocument, collection: Collection): Document {
   // Staged messages are only counted.
   if (collection === 'rocketchat_import_data' && document.dataType === 'message') return Object({ dataType: 'message' })
-  // A 64-bit integer becomes a bigint: a number would round it.
+  // As a bigint, a 64-bit integer keeps all its digits.
   return EJSON.deserialize(membersOf(document, MEMBERS[collection]), { useBigInt64: true })
 }
 
@@ -102,7 +102,7 @@ async function * refuseOtherFormats (chunks: AsyncIterable<Buffer>, path: string
     if (advice !== undefined) throw new StartupError(`${path} is ${advice}.`)
     isFirst = false
     try {
-      // The parser would misread the characters around a byte that is not UTF-8.
+      // The parser does not detect invalid UTF-8.
       decoder.decode(chunk, { stream: true })
     } catch {
       throw new StartupError(`${path} is not in UTF-8: write it with ${commandOf(collection)}, and do not save it in another encoding.`)
@@ -111,7 +111,7 @@ async function * refuseOtherFormats (chunks: AsyncIterable<Buffer>, path: string
   }
 }
 
-/** What to do about a file that begins with these bytes; undefined when it may be JSON. */
+/** What to do about a file that begins with these bytes, or undefined if it may be JSON. */
 function adviceOn (bytes: string, collection: Collection): string | undefined {
   if (/^(\xff\xfe|\xfe\xff|[\s[{]\0[^\0]|\0[\s[{])/.test(bytes)) {
     return `in UTF-16, as PowerShell's > writes it: write it with ${commandOf(collection)}`

@@ -5,19 +5,19 @@ import { type Batches, type ImportDataStore, type Prepare } from '../lib/index.j
 import { type Settings } from './settings.js'
 import { StartupError } from './startup-error.js'
 
-/** What of the plugin's options is measured. */
+/** The plugin options that are measured. */
 interface Measured {
   store: ImportDataStore
   prepare?: Prepare
 }
 
 /**
- * Counts what the route does, for Prometheus, and serves the figures as `GET /metrics` on a port of their own, which no proxy leads
- * to. That port is closed with the server.
+ * Collects metrics of the route, and serves them for Prometheus as `GET /metrics` on a separate port, so that no proxy makes them
+ * public. That port is closed with the server.
  *
- * @param api the scope of the route, and of nothing else
+ * @param api the scope that contains the plugin's route only
  * @param options the plugin's options
- * @returns the options to be given to the plugin instead: they do the same, and are counted
+ * @returns the options to pass to the plugin, with the store and `prepare` wrapped
  */
 export function measure<Options extends Measured> (
   api: FastifyInstance,
@@ -39,19 +39,19 @@ function countReplies (api: FastifyInstance, registry: Registry): void {
   const registers = [registry]
   const calls = new Counter({
     name: 'import_file_data_calls_total',
-    help: 'Calls of the route, by the status of the reply; "none": the caller left before there was one',
+    help: 'Calls of the route by status of the reply; "none" if the caller disconnected before the reply',
     labelNames: ['status'],
     registers
   })
   const broken = new Counter({
     name: 'import_file_data_replies_broken_total',
-    help: 'Replies that began and did not end, by who ended the connection',
+    help: 'Incomplete replies, by who closed the connection',
     labelNames: ['by'],
     registers
   })
   const firstByte = new Histogram({
     name: 'import_file_data_time_to_first_byte_seconds',
-    help: 'Time from a call to the beginning of its reply',
+    help: 'Time from a call to the first byte of its reply',
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
     registers
   })
@@ -60,21 +60,21 @@ function countReplies (api: FastifyInstance, registry: Registry): void {
   api.addHook('onRequest', async ({ raw: { socket } }, { raw }) => {
     raw.once('close', () => {
       calls.inc({ status: raw.headersSent ? raw.statusCode : 'none' })
-      if (raw.headersSent && !raw.writableFinished) broken.inc({ by: hasLeft(socket) ? 'caller' : 'server' })
+      if (raw.headersSent && !raw.writableFinished) broken.inc({ by: isClosedByCaller(socket) ? 'caller' : 'server' })
     })
   })
   api.addHook('onSend', async (_request, reply) => { firstByte.observe(reply.elapsedTime / 1000) })
 }
 
-/** Whether it was the other side that ended a connection: it has said so, or reset it. */
-function hasLeft ({ readableEnded, errored }: Socket): boolean {
+/** Whether the caller has ended or reset the connection. */
+function isClosedByCaller ({ readableEnded, errored }: Socket): boolean {
   return readableEnded || errored !== null
 }
 
 function countRecords (store: ImportDataStore, registry: Registry): ImportDataStore {
   const records = new Counter({
     name: 'import_file_data_records_total',
-    help: 'Staged records that the store gave for replies, by kind',
+    help: 'Staged records read for replies, by kind',
     labelNames: ['kind'],
     registers: [registry]
   })
@@ -98,7 +98,7 @@ function countPrepares (prepare: Prepare, registry: Registry): Prepare {
   const registers = [registry]
   const prepares = new Counter({
     name: 'import_file_data_prepares_total',
-    help: 'Uploaded files that Rocket.Chat was asked to read, by what came of it',
+    help: 'Uploaded files that Rocket.Chat was asked to read, by result',
     labelNames: ['result'],
     registers
   })
@@ -129,7 +129,7 @@ function serveMetrics (app: FastifyInstance, registry: Registry, { host, metrics
     try {
       app.log.info(`Metrics: ${await server.listen({ host, port: metricsPort })}/metrics`)
     } catch (failure) {
-      throw new StartupError(`METRICS_PORT is ${metricsPort}, and the server cannot listen there (${String(failure)}): set it to a port that is free.`)
+      throw new StartupError(`METRICS_PORT is ${metricsPort}, but the server cannot listen on it (${String(failure)}): set it to a free port.`)
     }
   })
   app.addHook('onClose', () => server.close())

@@ -4,7 +4,7 @@ import { type FastifyPluginAsync } from 'fastify'
 
 const root = fileURLToPath(new URL('page', import.meta.url))
 
-/** What the browser lets the page do: its own files and its own server, no inline code, and no text taken for HTML or code. */
+/** Only the page's own files and server are allowed. Inline code and text as HTML or code are not. */
 const contentSecurityPolicy = [
   "default-src 'none'",
   "script-src 'self'",
@@ -19,8 +19,8 @@ const contentSecurityPolicy = [
 ].join('; ')
 
 /**
- * A Fastify plugin: a page, at `/`, that shows a person what `getImportFileData` tells a program. It asks for
- * `api/v1/getImportFileData` of the server that it comes from. Encapsulated: its headers are on its own files alone.
+ * A Fastify plugin: a page at `/` that shows the reply of `api/v1/getImportFileData` of the same server. Encapsulated: its headers
+ * are set on its own files only.
  */
 export const page: FastifyPluginAsync = async instance => {
   instance.addHook('onRequest', (_request, reply, done) => {
@@ -31,6 +31,6 @@ export const page: FastifyPluginAsync = async instance => {
     })
     done()
   })
-  // A route for each file, so that the page takes no path from the rest of the server.
+  // One route per file, so that other paths are left to the rest of the server.
   await instance.register(fastifyStatic, { root, wildcard: false, decorateReply: false })
 }

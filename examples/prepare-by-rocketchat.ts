@@ -3,31 +3,31 @@ import https from 'node:https'
 import { setTimeout } from 'node:timers/promises'
 import { type Prepare } from '../lib/index.js'
 
-/** How many characters are kept of the beginning of a reply, and of its end. The rest is read and dropped. */
+/** How many characters of the beginning and of the end of a reply are kept. The rest is read and discarded. */
 const BEGINNING_LENGTH = 4096
 const END_LENGTH = 64
 
-/** How many characters of an error's text are repeated. */
+/** The maximum length of Rocket.Chat's error message in our own. */
 const ERROR_LENGTH = 300
 
-/** Milliseconds before the first retry, which double with each further one, up to the longest. */
+/** Milliseconds before the first retry. The delay doubles with each retry, up to `LONGEST_DELAY`. */
 const FIRST_DELAY = 1000
 const LONGEST_DELAY = 60_000
 
 /** The longest `Retry-After` that is honoured, in milliseconds. */
 const LONGEST_RETRY_AFTER = 3_600_000
 
-/** The statuses and the error codes of failures that pass: Rocket.Chat, or a proxy before it, is busy, restarting or out of reach. */
+/** Transient failures: Rocket.Chat, or a proxy in front of it, is busy, restarting or unreachable. */
 const TRANSIENT_STATUSES = new Set([408, 425, 429, 502, 503, 504])
 const TRANSIENT_CODES = new Set([
   'EAI_AGAIN', 'ECONNABORTED', 'ECONNREFUSED', 'ECONNRESET', 'EHOSTDOWN', 'EHOSTUNREACH', 'ENETDOWN', 'ENETUNREACH', 'ENOTFOUND', 'EPIPE',
   'ETIMEDOUT'
 ])
 
-/** Waits so many milliseconds, or rejects when the signal is aborted. */
+/** Waits, and rejects when the signal is aborted. */
 type Wait = (milliseconds: number, signal: AbortSignal) => Promise<unknown>
 
-/** A failure that may pass, and the seconds or the date of its `Retry-After`. */
+/** A failure that is retried, with the value of its `Retry-After`. */
 class TransientFailure extends Error {
   constructor (message: string, readonly retryAfter?: string, options?: ErrorOptions) {
     super(message, options)
@@ -35,16 +35,16 @@ class TransientFailure extends Error {
 }
 
 /**
- * A `prepare` for a Rocket.Chat. It has that server parse the uploaded file, by a call of its own `getImportFileData` in the caller's
- * name. Rocket.Chat parses inside that request, so the import is prepared when the reply has ended.
+ * A `prepare` that has Rocket.Chat parse the uploaded file: it calls Rocket.Chat's own `getImportFileData` with the caller's
+ * credentials. Rocket.Chat parses the file within that request, so the import is prepared when the reply ends.
  *
- * Failures that pass, such as a refused connection or a 503, are retried until the server closes, and logged. Any other failure is final.
- * Closing the server ends the request, but not the parse.
+ * Transient failures, such as a refused connection or a 503, are logged and retried until the server closes. Any other failure is
+ * final. Closing the server aborts the request, but not Rocket.Chat's parse.
  *
- * @param url where Rocket.Chat itself is reached, such as `http://rocketchat:3000`: not the address under which its
- *   `getImportFileData` is routed to this server
- * @param wait for tests: waits between two attempts
- * @throws TypeError when that is not a URL of HTTP or HTTPS, or has a query or a fragment
+ * @param url the URL of Rocket.Chat itself, such as `http://rocketchat:3000`: not one whose `getImportFileData` is routed to this
+ *   server
+ * @param wait waits between two attempts; only tests pass it
+ * @throws TypeError if the URL is not HTTP or HTTPS, or has a query or a fragment
  */
 export function prepareByRocketChat (
   url: string,
@@ -61,7 +61,7 @@ export function prepareByRocketChat (
     let delay = FIRST_DELAY
     for (let failure = await attempt(); failure !== undefined; failure = await attempt()) {
       const milliseconds = Math.max(delay, retryAfterOf(failure))
-      log.warn({ err: failure }, `Rocket.Chat cannot prepare the import at the moment: next attempt in ${milliseconds / 1000} s`)
+      log.warn({ err: failure }, `Rocket.Chat currently cannot prepare the import: next attempt in ${milliseconds / 1000} s`)
       await wait(milliseconds, signal)
       delay = Math.min(delay * 2, LONGEST_DELAY)
     }
@@ -77,13 +77,13 @@ function endpointOf (url: string): URL {
 }
 
 async function callOnce (endpoint: URL, headers: { 'X-User-Id': string, 'X-Auth-Token': string }, signal: AbortSignal): Promise<void> {
-  // Not fetch: it gives up on a reply that takes more than five minutes to begin, as that to a large file does.
+  // Not fetch: it times out if a reply takes more than five minutes to begin, as it does for a large file.
   const { get } = endpoint.protocol === 'https:' ? https : http
   try {
     const reply = await new Promise<IncomingMessage>((resolve, reject) => {
       get(endpoint, { headers, signal }, resolve).on('error', reject)
     })
-    demandPrepared(reply, await outlineOf(reply), endpoint, headers['X-Auth-Token'])
+    assertPrepared(reply, await outlineOf(reply), endpoint, headers['X-Auth-Token'])
   } catch (failure) {
     const code = failure instanceof Error && 'code' in failure ? String(failure.code) : ''
     if (!TRANSIENT_CODES.has(code)) throw failure
@@ -91,7 +91,7 @@ async function callOnce (endpoint: URL, headers: { 'X-User-Id': string, 'X-Auth-
   }
 }
 
-/** What is kept of a reply. */
+/** The beginning, the end and the length of a reply. */
 interface Outline {
   beginning: string
   end: string
@@ -109,7 +109,7 @@ async function outlineOf (reply: IncomingMessage): Promise<Outline> {
   return outline
 }
 
-function demandPrepared ({ statusCode = 0, headers }: IncomingMessage, outline: Outline, endpoint: URL, authToken: string): void {
+function assertPrepared ({ statusCode = 0, headers }: IncomingMessage, outline: Outline, endpoint: URL, authToken: string): void {
   const { error, waiting, step } = membersOf(outline)
   if (statusCode >= 300 && statusCode < 400) {
     throw new Error(`Rocket.Chat replied ${statusCode}, a redirect to ${targetOf(headers.location, endpoint)}: use the URL without a redirect`)
@@ -123,14 +123,14 @@ function demandPrepared ({ statusCode = 0, headers }: IncomingMessage, outline: 
   if (mediaType !== 'application/json' || !isSuccess(outline)) {
     throw new Error('The reply is not that of Rocket.Chat\'s API: is its URL right?')
   }
-  // Rocket.Chat waits where another call has begun the parse, and says no more than that: the operation's status tells the rest. With a
-  // step it is this server's own reply, and nobody parses anything.
+  // Rocket.Chat replies `waiting` if another call has started the parse, which is fine. But only this server's replies have a `step`,
+  // and then nobody parses the file.
   if (waiting === true && step !== undefined) {
     throw new Error('The URL of Rocket.Chat leads back to this server: it must be one at which Rocket.Chat itself replies')
   }
 }
 
-// A long reply is not parsed as a whole. Rocket.Chat's own ends with the member `success`.
+// A long reply is not kept, so its end has to do: Rocket.Chat writes `success` last.
 function isSuccess (outline: Outline): boolean {
   return membersOf(outline).success === true ||
     (outline.length > BEGINNING_LENGTH && /^\s*\{/.test(outline.beginning) && /"success"\s*:\s*true\s*\}\s*$/.test(outline.end))
@@ -144,13 +144,13 @@ function membersOf ({ beginning }: Outline): { success?: unknown, error?: unknow
   }
 }
 
-// Without credentials and query, where there may be a secret.
+// Without credentials and query, which may contain secrets.
 function targetOf (location: string | undefined, endpoint: URL): string {
   const target = location !== undefined && URL.canParse(location, endpoint.href) ? new URL(location, endpoint) : undefined
   return target === undefined ? 'nowhere' : target.origin + target.pathname
 }
 
-// RFC 9110, 10.2.3: seconds or a date.
+// RFC 9110, section 10.2.3: seconds or a date.
 function retryAfterOf ({ retryAfter = '' }: TransientFailure): number {
   const milliseconds = /^\d+$/.test(retryAfter) ? Number(retryAfter) * 1000 : Date.parse(retryAfter) - Date.now()
   return Math.min(milliseconds > 0 ? milliseconds : 0, LONGEST_RETRY_AFTER)

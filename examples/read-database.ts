@@ -4,18 +4,18 @@ import { MongoClient } from 'mongodb'
 import { type RocketChatOptions, rocketChatDatabase } from '../lib/rocketchat/index.js'
 import { StartupError } from './startup-error.js'
 
-/** How long a call waits for a database that cannot be reached before it is answered 503: milliseconds. */
+/** Milliseconds that a call waits for an unreachable database before the 503 reply. */
 const AWAY_AFTER = 2000
 
-/** How long it takes until the next attempt to connect for the first time: milliseconds. */
+/** Milliseconds between two attempts to connect for the first time. */
 const NEXT_ATTEMPT = 1000
 
 /**
- * The plugin's options for Rocket.Chat's database. The server starts even if the database cannot be reached: calls are answered
- * 503 until it can. The log says when the database has answered. The connection is closed with the server.
+ * The plugin's options for Rocket.Chat's database. The server starts even if the database cannot be reached. Calls get a 503 reply
+ * until it can, and the log says when it can. The connection is closed with the server.
  *
- * @param url includes the name of the database: `mongodb://localhost:27017/rocketchat`
- * @throws StartupError when the URL is not valid, or names no database
+ * @param url with the name of the database, such as `mongodb://localhost:27017/rocketchat`
+ * @throws StartupError if the URL is not valid or has no database name
  */
 export function readDatabase (app: FastifyInstance, url: string): RocketChatOptions {
   const client = createClient(url)
@@ -30,16 +30,16 @@ export function readDatabase (app: FastifyInstance, url: string): RocketChatOpti
 }
 
 /**
- * A client for Rocket.Chat's database that does not connect yet, and gives up soon when the database is away.
+ * A client for Rocket.Chat's database, with a short timeout. It does not connect yet.
  *
- * @throws StartupError when the URL is none, or names no database
+ * @throws StartupError if the URL is not valid or has no database name
  */
 export function createClient (url: string): MongoClient {
   let client: MongoClient
   try {
     client = new MongoClient(url, { serverSelectionTimeoutMS: AWAY_AFTER, appName: 'fastify-import-file-data' })
   } catch (failure) {
-    // The URL itself is not repeated: it may contain a password.
+    // Without the URL, which may contain a password.
     throw new StartupError(`MONGODB_URL is not valid (${String(failure)}): set it to mongodb://host:port/database.`)
   }
   const [, path = ''] = url.split(/^[^/]*\/\/[^/?]*/)
@@ -47,7 +47,7 @@ export function createClient (url: string): MongoClient {
   return client
 }
 
-// A client whose first connection failed does not try again by itself. Once connected, it reconnects by itself.
+// The client reconnects by itself, but only after its first connection.
 async function keepConnecting (client: MongoClient, app: FastifyInstance, signal: AbortSignal): Promise<void> {
   app.log.info('Connecting to the database')
   while (!signal.aborted) {
@@ -57,7 +57,7 @@ async function keepConnecting (client: MongoClient, app: FastifyInstance, signal
       return
     } catch (failure) {
       if (signal.aborted) return
-      app.log.warn({ err: failure }, 'The database cannot be reached: calls are answered 503 until it can')
+      app.log.warn({ err: failure }, 'The database cannot be reached: calls get a 503 reply until it can')
       await wait(NEXT_ATTEMPT, undefined, { signal }).catch(() => {})
     }
   }

@@ -1,17 +1,17 @@
 import { TokenParser, TokenType, Tokenizer } from '@streamparser/json'
 
-/** A collection's file that is not Extended JSON; the message is what follows the name of the file. */
+/** Thrown for a file that is not Extended JSON. The message is to be appended to the file's name. */
 export class NotExtendedJson extends Error {}
 
-/** A document as it stands in the file: JSON, and not yet Extended JSON. */
+/** A document as parsed from JSON. Its Extended JSON is not decoded yet. */
 export type JsonDocument = Record<string, unknown>
 
 /**
- * Reads the documents of a file one by one: one a line, or anywhere in the text (`mongoexport --pretty`), or as the members of an
- * array (`--jsonArray`, MongoDB Compass). In time that grows with the file, and with one document in memory at a time.
+ * Reads the documents of a file one by one: one per line, indented (`mongoexport --pretty`), or in an array (`--jsonArray`, MongoDB
+ * Compass). It takes linear time, and holds one document in memory at a time.
  *
- * @param take gets each document; throws when it is not Extended JSON
- * @throws NotExtendedJson, which names the line and the document
+ * @param take called with each document; throws if it is not Extended JSON
+ * @throws NotExtendedJson with the line and the document
  */
 export async function readDocuments (chunks: AsyncIterable<Buffer>, take: (document: JsonDocument) => void): Promise<void> {
   const tokenizer = new DigitTokenizer()
@@ -39,7 +39,7 @@ export async function readDocuments (chunks: AsyncIterable<Buffer>, take: (docum
 
   for await (const chunk of chunks) {
     for (let start = 0; start < chunk.length;) {
-      // Line by line, so that the number of a line is known when it is needed.
+      // Line by line, so that an error can name the line.
       const end = chunk.indexOf('\n', start) + 1
       const part = chunk.subarray(start, end || chunk.length)
       try {
@@ -59,7 +59,7 @@ export async function readDocuments (chunks: AsyncIterable<Buffer>, take: (docum
   }
 }
 
-/** What is wrong, in one short line. */
+/** An error as one short line. */
 export function reasonOf (failure: unknown): string {
   return String(failure)
     .replace(/ at chunk position "\d+" \(absolute position "(\d+)"\) in state \w+/, ' at byte $1')
@@ -67,7 +67,7 @@ export function reasonOf (failure: unknown): string {
     .slice(0, 200)
 }
 
-/** A tokenizer that shows the digits of a number, which a JavaScript number may round. */
+/** A tokenizer that keeps the digits of a number, because a JavaScript number may round them. */
 class DigitTokenizer extends Tokenizer {
   digits = ''
 
@@ -75,7 +75,7 @@ class DigitTokenizer extends Tokenizer {
     super({ separator: '', stringBufferSize: 64 * 1024 })
   }
 
-  /** Whether the number that was read last is an integer whose digits are rounded, but not in a decimal of 34 digits. */
+  /** Whether the last number is an integer that a JavaScript number rounds, and a 128-bit decimal (34 digits) does not. */
   get isRounded (): boolean {
     return /^-?\d{16,34}$/.test(this.digits) && !Number.isSafeInteger(Number(this.digits))
   }
@@ -100,7 +100,7 @@ function writeDecimal (parser: TokenParser, digits: string): void {
   parser.write({ token: TokenType.RIGHT_BRACE, value: '}' })
 }
 
-/** Whether a value of JSON is a document, or an embedded one: an object, and no value of Extended JSON such as an ObjectId. */
+/** Whether a JSON value is a document or an embedded document, and not an Extended JSON value such as an ObjectId. */
 export function isDocument (value: unknown): value is JsonDocument {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
   return !Object.keys(value)[0]?.startsWith('$')

@@ -15,15 +15,15 @@ import { readDatabase } from './read-database.js'
 import { SAMPLE_CREDENTIALS, SAMPLE_IMPORT, type Settings } from './settings.js'
 import { StartupError } from './startup-error.js'
 
-/** Makes the plugin's options from documents in memory: as they are, or an import that makes progress. */
+/** Makes the plugin's options from documents in memory. The demo passes its own. */
 export type Serve = (documents: RocketChatDocuments) => RocketChatOptions
 
 /**
- * A server with Rocket.Chat's `GET /api/v1/getImportFileData`, over the database at `settings.mongodbUrl` or, without one, over the
- * documents in `settings.dataDir`; with a page (`/`) and a reference of the API (`/docs`). It does not listen yet.
+ * A server with Rocket.Chat's `GET /api/v1/getImportFileData`, a page (`/`) and an API reference (`/docs`). It reads the database at
+ * `settings.mongodbUrl` or, without one, the documents in `settings.dataDir`. It does not listen yet.
  *
- * @param serve given for a demo, which always serves documents
- * @throws StartupError when the import cannot be read, or a URL is not valid
+ * @param serve for a demo, which always serves documents
+ * @throws StartupError if the import cannot be read or a URL is not valid
  */
 export async function buildServer (settings: Settings, output: Output = process.stdout, serve?: Serve): Promise<FastifyInstance> {
   const importApi = await createImportApi(settings, serve)
@@ -43,10 +43,10 @@ export async function buildServer (settings: Settings, output: Output = process.
 }
 
 /**
- * A Fastify plugin: `GET /api/v1/getImportFileData` with its rate limit and metrics, as the settings say, and `GET /health` and `GET /ready`. It logs which settings are ignored or
- * unsafe.
+ * A Fastify plugin with `GET /api/v1/getImportFileData`, its rate limit and its metrics according to the settings, and with
+ * `GET /health` and `GET /ready`. It warns of settings that are ignored or unsafe.
  *
- * @throws StartupError when the import cannot be read, or a URL is not valid
+ * @throws StartupError if the import cannot be read or a URL is not valid
  */
 export async function createImportApi (settings: Settings, serve?: Serve): Promise<FastifyPluginAsync> {
   const { rateLimit: max, rocketchatUrl } = settings
@@ -56,7 +56,7 @@ export async function createImportApi (settings: Settings, serve?: Serve): Promi
     for (const warning of warningsAbout(settings, serve)) app.log.warn(warning)
     const source = openSource(app)
     await app.register(health, { store: source.store })
-    // The rate limit and the metrics are for what is in this scope.
+    // A separate scope, so that the rate limit and the metrics apply to this route only.
     await app.register(async api => {
       if (max > 0) await api.register(rateLimit, { max, timeWindow: '1 minute' })
       const options = { ...source, ...prepare }
@@ -67,7 +67,7 @@ export async function createImportApi (settings: Settings, serve?: Serve): Promi
   }
 }
 
-// Documents are loaded before there is a server: Fastify gives a plugin ten seconds, and a large folder may take longer.
+// Documents are loaded before the server is created: a large folder may take longer than Fastify's plugin timeout of ten seconds.
 async function createSource (settings: Settings, serve: Serve = rocketChatDump): Promise<(app: FastifyInstance) => RocketChatOptions> {
   const { dataDir, mongodbUrl } = settings
   if (mongodbUrl !== undefined && serve === rocketChatDump) return app => readDatabase(app, mongodbUrl)
@@ -79,8 +79,8 @@ function readBy (rocketchatUrl: string): Prepare {
   try {
     return prepareByRocketChat(rocketchatUrl)
   } catch {
-    // The value is not repeated: it may hold a password.
-    throw new StartupError('ROCKETCHAT_URL is not a URL of HTTP or HTTPS without a query: set it to the URL of Rocket.Chat itself, such as http://localhost:3001.')
+    // Without the value, which may contain a password.
+    throw new StartupError('ROCKETCHAT_URL is not an HTTP or HTTPS URL without a query: set it to the URL of Rocket.Chat itself, such as http://localhost:3001.')
   }
 }
 
@@ -103,7 +103,7 @@ function servesSample ({ dataDir, mongodbUrl }: Settings, serve?: Serve): boolea
   return dataDir === SAMPLE_IMPORT && (mongodbUrl === undefined || serve !== undefined)
 }
 
-/** The page fills in its form with these. They are of the sample import alone, and public. */
+/** The page offers these credentials in its form. They are public, and valid for the sample import only. */
 function addSampleCredentials (app: FastifyInstance): void {
   app.get('/sample-credentials.json', { schema: { hide: true } }, async (_request, reply) => {
     reply.headers({ 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' })
@@ -111,11 +111,11 @@ function addSampleCredentials (app: FastifyInstance): void {
   })
 }
 
-/** Fastify's logger as the settings say: readable text for a terminal, JSON otherwise. */
+/** Fastify's logger options: readable text for a terminal, JSON otherwise. */
 export function loggerOptions ({ logLevel }: Settings, output: Output) {
   return {
     level: logLevel,
-    // Fastify does not log headers. This is in case somebody adds them.
+    // Fastify does not log headers by default. This protects the token if a serializer adds them.
     redact: ['headers["x-auth-token"]', '*.headers["x-auth-token"]'],
     stream: output.isTTY ? prettyLog(output) : output
   }
@@ -132,11 +132,11 @@ function prettyLog (output: Output) {
 }
 
 /**
- * Starts the server with the settings of the environment, says how to call it, and closes it when the process is told to end.
+ * Starts the server with the settings in the environment, prints how to call it, and closes it when the process is asked to end.
  *
- * @param errors gets one line that says what to fix when the server cannot start: the exit code is 1 then
- * @param args the arguments of the command: `--help` prints the usage instead
- * @returns undefined after the usage, and when the server cannot start
+ * @param errors gets one line that says what to fix if the server cannot start. The exit code is then 1
+ * @param args the command's arguments. With `--help` the usage is printed instead
+ * @returns undefined if the usage was printed or the server cannot start
  */
 export async function start (
   env: NodeJS.ProcessEnv,
@@ -153,7 +153,7 @@ export async function start (
 function announce ({ app, url, settings }: Launched, output: Output, serve?: Serve): void {
   const isSample = servesSample(settings, serve)
   const isDatabase = settings.mongodbUrl !== undefined && serve === undefined
-  // The database may not be reachable yet: the log says so once it has answered.
+  // The database may not be reachable yet. Once it is, the log says that the import in it is served.
   const state = isDatabase ? `Listening on ${url}` : `Serving the import in ${settings.dataDir}`
   const { userId, authToken } = isSample ? SAMPLE_CREDENTIALS : { userId: '<user id>', authToken: '<token>' }
   const command = [
@@ -169,7 +169,7 @@ function announce ({ app, url, settings }: Launched, output: Output, serve?: Ser
   }
 }
 
-/** Starts the server when this file is the script that Node.js was told to run, and not when another file imports it. */
+/** Starts the server if this file is the script that Node.js runs, and not an import of another file. */
 export async function startIfRun (script: string | undefined, env: NodeJS.ProcessEnv, args: readonly string[] = []): Promise<void> {
   if (isScript(script, import.meta.url)) await start(env, undefined, undefined, undefined, args)
 }

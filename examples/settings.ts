@@ -12,30 +12,30 @@ export const SAMPLE_IMPORT = fileURLToPath(new URL('sample-import', import.meta.
 /** The user of the sample import who may run imports, and that user's token. */
 export const SAMPLE_CREDENTIALS = { userId: 'd26x6zSkaPSe5gCyy', authToken: 'Zu-Z6eKzIIz7MCCRGeHi29bYkXZCJ4SxFC0JAasqm92' }
 
-/** How the server is to run. */
+/** The settings of the server. */
 export interface Settings {
   host: string
-  /** 0: any free port. */
+  /** 0 for any free port. */
   port: number
-  /** The folder with the import, as `loadDump` reads it; ignored when there is a `mongodbUrl`. */
+  /** The folder with the import, see `loadDump`. Ignored if `mongodbUrl` is set. */
   dataDir: string
   /** Rocket.Chat's MongoDB, with the name of the database. */
   mongodbUrl: string | undefined
   /** Rocket.Chat itself, which reads uploaded files. */
   rocketchatUrl: string | undefined
-  /** Calls per minute and address; 0: no limit. */
+  /** Calls per minute and address; 0 for no limit. */
   rateLimit: number
   /**
-   * The reverse proxies whose `X-Forwarded-For` is believed, as Fastify's option of this name takes them: addresses separated by
-   * commas, true for every connection, false for none.
+   * The reverse proxies whose `X-Forwarded-For` is trusted, see Fastify's option `trustProxy`: addresses separated by commas, true for
+   * every connection, false for none.
    */
   trustProxy: boolean | string
   logLevel: string
-  /** Where metrics are served for Prometheus; undefined: nowhere. */
+  /** The port of the metrics for Prometheus; undefined for no metrics. */
   metricsPort: number | undefined
 }
 
-/** Each environment variable: its default, and what it sets. */
+/** The environment variables: default and meaning. */
 const VARIABLES = {
   HOST: ['127.0.0.1', 'address to listen on; 0.0.0.0 accepts connections from other machines'],
   PORT: ['3000', 'port to listen on; 0 for any free port'],
@@ -65,9 +65,9 @@ ${lines.join('')}`
 }
 
 /**
- * The settings in the environment variables that `usage` lists. A variable that is empty counts as not set.
+ * Reads the settings from the environment variables. An empty variable counts as not set.
  *
- * @throws StartupError, which names the first variable with a wrong value
+ * @throws StartupError that names the first variable with an invalid value
  */
 export function readSettings (env: NodeJS.ProcessEnv): Settings {
   const read = (name: keyof typeof VARIABLES): string => env[name] || VARIABLES[name][0]
@@ -93,7 +93,7 @@ function readTrustProxy (value: string): boolean | string {
   if (value === 'true' || value === 'false') return value === 'true'
   const addresses = value.split(',').map(address => address.trim())
   if (addresses.every(isTrustable)) return addresses.join(',')
-  // Fastify trusts nobody when it is given a number: silently, and all callers would share one rate limit.
+  // Given a number, Fastify silently trusts nobody, so all callers would share one rate limit.
   const reason = /^\d+$/.test(value)
     ? 'a number of hops is not supported, because a caller who connects without the proxy could forge an address. Set it'
     : 'set it'
@@ -103,7 +103,7 @@ function readTrustProxy (value: string): boolean | string {
 
 function isTrustable (address: string): boolean {
   const isName = ['loopback', 'linklocal', 'uniquelocal'].includes(address)
-  // proxy-addr takes 10.1 for 10.0.0.1, which is more likely a mistake.
+  // proxy-addr reads 10.1 as 10.0.0.1. It is more likely a mistake.
   if (!isName && isIP(address.replace(/\/.*/, '')) === 0) return false
   try {
     proxyAddr.compile(address)

@@ -1,9 +1,9 @@
 import { type Settings } from './settings.js'
 
-/** A problem that keeps the server from starting and that the person who starts it can fix: the message is one line that says how. */
+/** An error that prevents the start of the server, and that its user can fix. The message is one line that says how. */
 export class StartupError extends Error {}
 
-/** The reason why the server cannot listen: a `StartupError`, or the failure itself when the settings are not the reason. */
+/** Turns a failure to listen into a `StartupError`, if the settings are its cause. Otherwise returns the failure itself. */
 export function listenFailure (failure: unknown, { host, port }: Pick<Settings, 'host' | 'port'>): unknown {
   if (!(failure instanceof Error && 'code' in failure && 'syscall' in failure)) return failure
   switch (failure.code) {

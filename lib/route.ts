@@ -1,4 +1,3 @@
-import fresh from 'fresh'
 import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { type Caller, kCaller } from './auth.js'
 import { Call } from './call.js'
@@ -7,7 +6,7 @@ import { type ImportOperation, type Outcome, isImportStatus, isSameImport, outco
 import { type ResolvedOptions } from './options.js'
 import { kRetryAfter, sendJson } from './replies.js'
 import { sendSelection } from './selection/send.js'
-import { selectionTag } from './waiting/etag.js'
+import { matches, selectionTag } from './waiting/etag.js'
 import { Preparation } from './waiting/preparation.js'
 import { createWaitingReply, retryAfter } from './waiting/reply.js'
 
@@ -68,9 +67,9 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   return handle
 }
 
-// Sets the ETag, and compares it with those that the caller has (RFC 9110, 13.1.2). Other headers of the request are not considered.
-function isNotModified ({ headers }: FastifyRequest, reply: FastifyReply, etag: string | undefined): boolean {
-  if (etag === undefined) return false
-  reply.header('ETag', etag)
-  return fresh({ 'if-none-match': headers['if-none-match'] }, { etag })
+// Sets the ETag, and compares it with those that the caller has.
+function isNotModified ({ headers }: FastifyRequest, reply: FastifyReply, entityTag: string | undefined): boolean {
+  if (entityTag === undefined) return false
+  reply.header('ETag', entityTag)
+  return matches(entityTag, headers['if-none-match'])
 }

@@ -12,7 +12,7 @@ import { readSettings } from '../examples/settings.js'
 import { type ImportFileDataOptions, importFileData } from '../lib/index.js'
 import { URL, caller, operation, optionsOf, storeOf } from './fixtures/build.js'
 
-/** What of an OpenAPI document is looked at here. */
+/** The parts of an OpenAPI document that the tests read. */
 interface Document {
   openapi: string
   info: { title: string, version: string, description: string }
@@ -36,7 +36,7 @@ interface Response {
   content?: Record<string, { schema: object, example?: unknown, examples?: Record<string, { value: unknown }> }>
 }
 
-/** A server with the reference and the route; what `register` adds comes between the two. */
+/** A server with the reference and the route. `register` is called between the two. */
 async function build (
   t: Test,
   changes: Partial<ImportFileDataOptions> = {},
@@ -50,15 +50,15 @@ async function build (
   return app
 }
 
-/** What `redocly lint` finds in a document by its recommended rules. */
+/** The problems that `redocly lint` finds in a document, with its recommended rules. */
 async function lint (t: Test, document: string): Promise<object[]> {
   const file = join(t.testdir({ 'openapi.json': document }), 'openapi.json')
   const cli = join(dirname(createRequire(import.meta.url).resolve('@redocly/cli/package.json')), 'bin/cli.js')
   const env = { ...process.env, REDOCLY_TELEMETRY: 'off', REDOCLY_SUPPRESS_UPDATE_NOTICE: 'true' }
-  // Its exit code is 1 when it finds an error, which its report says too.
+  // Its exit code is 1 if it finds an error. The report has the error, too.
   const report = await new Promise<string>((resolve, reject) => {
     execFile(process.execPath, [cli, 'lint', file, '--format=json'], { env, cwd: dirname(file) }, (failure, stdout) =>
-      stdout === '' ? reject(failure ?? new Error('no report')) : resolve(stdout))
+      stdout === '' ? reject(failure ?? new Error('No report')) : resolve(stdout))
   })
   return JSON.parse(report).problems
 }
@@ -70,7 +70,7 @@ async function documentOf (app: FastifyInstance): Promise<Document> {
 
 async function operationOf (app: FastifyInstance): Promise<Operation> {
   const operation = (await documentOf(app)).paths[URL]?.['get']
-  if (operation === undefined) throw new Error('not documented')
+  if (operation === undefined) throw new Error('The route is not documented')
   return operation
 }
 
@@ -84,10 +84,10 @@ t.test('redocly lint finds nothing in the OpenAPI document of the example server
   t.teardown(() => app.close())
   const { body } = await app.inject('/docs/json')
   t.strictSame(await lint(t, body), [])
-  t.match(await lint(t, body.replace('"servers"', '"x-servers"')), [{ ruleId: 'no-empty-servers' }], 'it does look')
+  t.match(await lint(t, body.replace('"servers"', '"x-servers"')), [{ ruleId: 'no-empty-servers' }], 'problems are found')
 })
 
-t.test('the document names the server, and describes the tag of the operation', async t => {
+t.test('the document has the server and a description of the operation\'s tag', async t => {
   const app = await build(t)
   const { servers, tags } = await documentOf(app)
   t.match(servers, [{ url: '/' }])
@@ -95,7 +95,7 @@ t.test('the document names the server, and describes the tag of the operation', 
   t.match(await operationOf(app), { operationId: 'getImportFileData', tags: ['import'] })
 })
 
-t.test('a tag and an operation id that a route has itself are kept', async t => {
+t.test('a route\'s own tag and operation id are kept', async t => {
   const app = await build(t, {}, app => {
     app.addHook('onRoute', route => {
       if (route.url === URL) route.schema = { ...route.schema, tags: ['own'], operationId: 'own' }
@@ -108,19 +108,19 @@ t.test('the description links to the page', async t => {
   t.match((await documentOf(await build(t))).info.description, '[The page](/)')
 })
 
-t.test('the document says what it describes, and in which version', async t => {
+t.test('the document has a title, a description and the package\'s version', async t => {
   const { openapi, info } = await documentOf(await build(t))
   t.equal(openapi, '3.1.0')
   t.match(info, { title: 'Import file data', version: /^\d+\.\d+\.\d+/, description: /Retry-After/ })
 })
 
-t.test('the document has the route, wherever the host put it, and nothing of the reference itself', async t => {
+t.test('the document has the route under any prefix, and not the routes of the reference', async t => {
   const app = await build(t)
   await app.register(importFileData, { prefix: '/elsewhere', ...optionsOf() })
   t.strictSame(Object.keys((await documentOf(app)).paths), [URL, '/elsewhere/getImportFileData'])
 })
 
-t.test('the two headers that say who calls are security schemes, and both are needed', async t => {
+t.test('the two credential headers are security schemes, and both are required', async t => {
   const app = await build(t)
   const { securitySchemes } = (await documentOf(app)).components
   const { security } = await operationOf(app)
@@ -129,13 +129,13 @@ t.test('the two headers that say who calls are security schemes, and both are ne
   t.match(needed, [{ type: 'apiKey', in: 'header', name: 'X-User-Id' }, { type: 'apiKey', in: 'header', name: 'X-Auth-Token' }])
 })
 
-t.test('If-None-Match is the one parameter, and need not be there', async t => {
+t.test('If-None-Match is the only parameter, and is optional', async t => {
   const { parameters } = await operationOf(await build(t))
   t.match(parameters, [{ in: 'header', name: 'If-None-Match', required: false }])
   t.equal(parameters.length, 1)
 })
 
-t.test('every reply has a description and an example of each of its kinds, which fits its schema', async t => {
+t.test('every reply has a description, and an example of each kind that matches its schema', async t => {
   const { responses } = await operationOf(await build(t))
   t.strictSame(Object.keys(responses).sort(), ['200', '304', '400', '401', '403', '429', '4XX', '500', '503'])
   for (const [status, { description, content }] of Object.entries(responses)) {
@@ -148,11 +148,11 @@ t.test('every reply has a description and an example of each of its kinds, which
     const values = [...Object.values(examples).map(({ value }) => value), ...(example === undefined ? [] : [example])]
     t.ok(values.length >= (status === '200' ? 2 : 1), `${status}: ${values.length} examples`)
     for (const value of values) t.ok(Value.Check(schema, value), `${status}: ${JSON.stringify(value)}`)
-    t.notOk(Value.Check(schema, { success: true, error: 5 }), `${status} does not take anything`)
+    t.notOk(Value.Check(schema, { success: true, error: 5 }), `${status} has a restrictive schema`)
   }
 })
 
-t.test('the examples of the headers of every reply fit their schemas', async t => {
+t.test('the examples of all reply headers match their schemas', async t => {
   const { responses } = await operationOf(await build(t))
   for (const [status, { headers }] of Object.entries(responses)) {
     for (const [name, { schema }] of Object.entries(headers)) {
@@ -161,7 +161,7 @@ t.test('the examples of the headers of every reply fit their schemas', async t =
   }
 })
 
-t.test('C4: a live reply of each status fits what the document says of it', async t => {
+t.test('C4: a reply of each status matches the document', async t => {
   const updatedAt = new Date()
   const ready = storeOf({
     latestOperation: async () => operation({ updatedAt, importerKey: 'slack' }),
@@ -209,7 +209,7 @@ t.test('C4: a live reply of each status fits what the document says of it', asyn
   }
 })
 
-t.test('the reference changes nothing of what the route replies', async t => {
+t.test('the reference does not change the replies of the route', async t => {
   const withReference = await (await build(t)).inject({ url: URL, headers: caller })
   const app = Fastify()
   t.teardown(() => app.close())
@@ -219,7 +219,7 @@ t.test('the reference changes nothing of what the route replies', async t => {
   t.strictSame(Object.keys(withReference.headers), Object.keys(without.headers))
 })
 
-t.test('the reference is there for people and for programs', async t => {
+t.test('the reference is served as a page, as JSON and as YAML', async t => {
   const app = await build(t)
   const page = await app.inject('/docs/')
   t.equal(page.statusCode, 200)

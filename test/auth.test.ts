@@ -8,18 +8,15 @@ import { importFileData, type ImportFileDataOptions } from '../lib/index.js'
 import { hashLoginToken, rocketChatDump, type RocketChatDocuments } from '../lib/rocketchat/index.js'
 import {
   build, call, caller, callerLines, captureLog, FORBIDDEN, levels, NOTHING_STAGED, optionsOf, recorded, requestText, sendText, storeOf,
-  UNAUTHORIZED, URL
+  UNAUTHORIZED, UNAVAILABLE, URL
 } from './fixtures/build.js'
 import { deferred } from './fixtures/streaming.js'
 
-const UNAVAILABLE = '{"success":false,"error":"The import data cannot be read at the moment. Please try again in a few seconds. ' +
-  '[error-service-unavailable]","errorType":"error-service-unavailable"}'
-
-/** The names of the two headers, and the text of a wire that has one of them with a value of the test's and the other right. */
+/** The names of the two headers. */
 const headers = ['x-user-id', 'x-auth-token'] as const
 const linesWith = (header: string, value: string) => [...callerLines.filter(line => !line.toLowerCase().startsWith(header)), `${header}: ${value}`]
 
-t.test('I1: a header that is missing or blank is answered 401, and neither the look-up nor the store is asked', async t => {
+t.test('I1: a missing or blank header gets a 401 reply, and neither the look-up nor the store is called', async t => {
   const { options, calls } = recorded()
   const app = await build(t, options)
   const blank = { missing: undefined, empty: '', 'a space': ' ', spaces: '    ', 'a tab': '\t' }
@@ -34,7 +31,7 @@ t.test('I1: a header that is missing or blank is answered 401, and neither the l
   t.strictSame(calls, [])
 })
 
-t.test('I1: a header with nobody\'s value reaches the look-up as the text that it is, and is answered 401', async t => {
+t.test('I1: a header with an unknown value is passed to the look-up unchanged, and gets a 401 reply', async t => {
   const seen: unknown[] = []
   const { lookupUser } = optionsOf()
   const app = await build(t, {
@@ -57,7 +54,7 @@ t.test('I1: a header with nobody\'s value reaches the look-up as the text that i
   }
 })
 
-t.test('I1: bytes beyond ASCII reach the look-up as Latin-1 text, as Node.js reads headers, and are answered 401', async t => {
+t.test('I1: non-ASCII bytes are passed to the look-up as Latin-1 text, as Node.js reads headers, and get a 401 reply', async t => {
   const seen: unknown[] = []
   const app = await build(t, { lookupUser (credentials) { seen.push(credentials) } })
   for (const header of headers) {
@@ -71,7 +68,7 @@ t.test('I1: bytes beyond ASCII reach the look-up as Latin-1 text, as Node.js rea
   ])
 })
 
-t.test('I1: a header that HTTP does not allow is refused before the plugin, and the server goes on', async t => {
+t.test('I1: an invalid HTTP header is rejected before it reaches the plugin, and the server continues to serve', async t => {
   const { options, calls } = recorded()
   const app = await build(t, options)
   const refused = {
@@ -91,7 +88,7 @@ t.test('I1: a header that HTTP does not allow is refused before the plugin, and 
   t.equal((await call(app)).statusCode, 200)
 })
 
-t.test('I2: a repeated header, equal or different, is answered 401, and the look-up is not asked', async t => {
+t.test('I2: a repeated header, equal or different, gets a 401 reply, and the look-up is not called', async t => {
   const { options, calls } = recorded()
   const app = await build(t, options)
   for (const line of callerLines) {
@@ -106,7 +103,7 @@ t.test('I2: a repeated header, equal or different, is answered 401, and the look
   t.strictSame(calls, [])
 })
 
-t.test('a header that holds a comma and a space, such as the distinguished name of an LDAP user, is one header', async t => {
+t.test('a header value with a comma and a space, such as an LDAP distinguished name, is a single header', async t => {
   const userId = 'uid=ada, ou=people, dc=example'
   const { promise: asked, resolve: ask } = deferred<unknown>()
   const app = await build(t, { lookupUser (credentials) { ask(credentials); return { id: credentials.userId } } })
@@ -118,7 +115,7 @@ t.test('a header that holds a comma and a space, such as the distinguished name 
   t.strictSame([repeated?.status, repeated?.body], [401, UNAUTHORIZED])
 })
 
-t.test('over HTTP/2 a repeated header is answered 401, and one that holds a comma is one header', async t => {
+t.test('over HTTP/2 a repeated header gets a 401 reply, and a header value with a comma is a single header', async t => {
   const app = Fastify({ http2: true })
   t.teardown(() => app.close())
   await app.register(importFileData, { prefix: '/api/v1', ...optionsOf({ lookupUser: ({ userId }) => ({ id: userId }) }) })
@@ -133,7 +130,7 @@ t.test('over HTTP/2 a repeated header is answered 401, and one that holds a comm
   }
 })
 
-t.test('the names of the headers may be written in any case', async t => {
+t.test('header names are case-insensitive', async t => {
   const app = await build(t)
   for (const lines of [callerLines.map(line => line.replace('X-U', 'x-u')), callerLines.map(line => line.replace(/^[^:]+/, name => name.toUpperCase()))]) {
     const [reply] = await sendText(app, requestText([...lines, 'Connection: close']))
@@ -141,7 +138,7 @@ t.test('the names of the headers may be written in any case', async t => {
   }
 })
 
-t.test('only a user object lets the caller in', async t => {
+t.test('only a user object authenticates the caller', async t => {
   const noUsers = [null, undefined, false, true, 0, 1, 7n, '', 'ada', Symbol('ada'), [], [{ id: 'ada' }], () => ({ id: 'ada' })]
   for (const user of noUsers) {
     for (const answer of [user, Promise.resolve(user)]) {
@@ -158,7 +155,7 @@ t.test('only a user object lets the caller in', async t => {
   }
 })
 
-t.test('only exactly true gives the permission', async t => {
+t.test('only the value true grants the permission', async t => {
   for (const no of [false, null, undefined, 0, 1, 7n, '', 'true', Symbol('true'), [], [true], {}, Object(true), () => true]) {
     for (const answer of [no, Promise.resolve(no)]) {
       const { options, calls } = recorded({ hasPermission: () => answer as boolean })
@@ -172,7 +169,7 @@ t.test('only exactly true gives the permission', async t => {
   }
 })
 
-t.test('the look-up gets the two headers and the request, the permission check the very user, the permission and the request', async t => {
+t.test('the look-up gets the two headers and the request, and the permission check gets the same user object, the permission and the request', async t => {
   const user = { id: 'ada' }
   const calls: unknown[][] = []
   const requests = new Set<FastifyRequest>()
@@ -193,7 +190,7 @@ t.test('the look-up gets the two headers and the request, the permission check t
   t.strictSame([...requests].map(({ url, ip }) => [url, ip]), [[`${URL}?importerKey=slack`, '127.0.0.1']])
 })
 
-t.test('callers at the same time are each judged by their own headers', async t => {
+t.test('concurrent callers are each authenticated by their own headers', async t => {
   const waiting = new Map<string, () => void>()
   const app = await build(t, {
     lookupUser: ({ userId }) => new Promise(resolve => { waiting.set(userId, () => resolve(userId === 'nobody' ? null : { userId })) }),
@@ -206,7 +203,7 @@ t.test('callers at the same time are each judged by their own headers', async t 
   t.strictSame((await Promise.all(replies)).map(({ statusCode }) => statusCode), [200, 401, 403])
 })
 
-t.test('a caller who was let in once is asked for again', async t => {
+t.test('an authenticated caller is looked up again in the next call', async t => {
   let known = true
   let allowed = true
   const app = await build(t, { lookupUser: () => known ? {} : null, hasPermission: () => allowed })
@@ -217,19 +214,19 @@ t.test('a caller who was let in once is asked for again', async t => {
   t.equal((await call(app)).statusCode, 401)
 })
 
-/** How an injected function can fail. Each time the word of the cause is for the log alone. */
+/** How an injected function can fail. The cause may only be in the log. */
 const CAUSE = 'connect ECONNREFUSED 10.0.0.7:27017'
 const failures: Record<string, () => never | Promise<never>> = {
   'throws an error': () => { throw new Error(CAUSE) },
   'rejects with an error': async () => { throw new Error(CAUSE) },
   'fails with an error whose statusCode is a 5xx': async () => { throw Object.assign(new Error(CAUSE), { statusCode: 502 }) },
-  'fails with an error whose statusCode is no number': async () => { throw Object.assign(new Error(CAUSE), { statusCode: '403' }) },
+  'fails with an error whose statusCode is not a number': async () => { throw Object.assign(new Error(CAUSE), { statusCode: '403' }) },
   'throws a string': () => { throw CAUSE },
   // eslint-disable-next-line prefer-promise-reject-errors
   'rejects with an object': () => Promise.reject({ reason: CAUSE, statusCode: 403 })
 }
 
-/** Every injected function in the place of which one that fails can be put. */
+/** Options in which one of the injected functions fails. */
 const injected: Record<string, (fail: () => never | Promise<never>) => Partial<ImportFileDataOptions>> = {
   lookupUser: fail => ({ lookupUser: fail }),
   hasPermission: fail => ({ hasPermission: fail }),
@@ -245,12 +242,12 @@ async function * failing (fail: () => never | Promise<never>): AsyncGenerator<ne
 }
 
 for (const [name, put] of Object.entries(injected)) {
-  t.test(`${name} that fails is answered 503, with the cause in the log and not in the reply`, async t => {
+  t.test(`a failure of ${name} gets a 503 reply, with the cause in the log and not in the reply`, async t => {
     for (const [kind, fail] of Object.entries(failures)) {
       const log = captureLog()
       const reply = await call(await build(t, put(fail), log.server))
       t.strictSame([reply.statusCode, reply.body], [503, UNAVAILABLE], kind)
-      t.match(reply.headers['retry-after'], /^[1-9]\d*$/, `${kind}: says when to try again`)
+      t.match(reply.headers['retry-after'], /^[1-9]\d*$/, `${kind}: has a Retry-After`)
       t.notMatch(JSON.stringify(reply.headers), CAUSE)
       const faults = log.records().filter(({ level }) => level >= levels.error)
       t.equal(faults.length, 1, `${kind}: one error in the log`)
@@ -258,7 +255,7 @@ for (const [name, put] of Object.entries(injected)) {
     }
   })
 
-  t.test(`${name} that fails with an error which has a 4xx statusCode of its own is answered with that`, async t => {
+  t.test(`a failure of ${name} with a 4xx statusCode gets a reply with that status`, async t => {
     const lockedOut = Object.assign(new Error('Locked out until Monday'), { statusCode: 423, code: 'error-locked-out' })
     const withoutCode = Object.assign(new Error('Not from here'), { statusCode: 451 })
     const rows = [
@@ -277,7 +274,7 @@ for (const [name, put] of Object.entries(injected)) {
   })
 }
 
-t.test('a failure of nothing at all lets nobody in', async t => {
+t.test('a rejection without a reason does not authenticate the caller', async t => {
   for (const put of [injected.lookupUser, injected.hasPermission]) {
     for (const nothing of [undefined, null, false, '']) {
       const { options, calls } = recorded(put?.(() => Promise.reject(nothing)))
@@ -288,7 +285,7 @@ t.test('a failure of nothing at all lets nobody in', async t => {
   }
 })
 
-t.test('S1: who calls is decided first, then whether they may, and only then the operation is read', async t => {
+t.test('S1: the user is checked first, then the permission, and only then the operation is read', async t => {
   const broken = storeOf({ latestOperation: async () => { throw new Error('the store is down') } })
   const empty = storeOf({ latestOperation: async () => null })
   const no = () => false
@@ -313,7 +310,7 @@ const TOKEN = caller['x-auth-token']
 const BOBS_TOKEN = 'bob-s-login-token'
 const PERSONAL_TOKEN = 'ada-s-personal-access-token'
 
-/** Rocket.Chat's documents, in which the documented caller is ada, who may run imports as bob may, and guest may not. */
+/** Rocket.Chat's documents. The documented caller and bob may run imports; guest may not. */
 function documents (): RocketChatDocuments {
   const user = (_id: string, tokens: string[], changes = {}) => ({
     _id,
@@ -337,7 +334,7 @@ function documents (): RocketChatDocuments {
   }
 }
 
-t.test('I3: a token lets in the user whose it is, and nobody else', async t => {
+t.test('I3: a token authenticates only its own user', async t => {
   const app = await build(t, rocketChatDump(documents()))
   const id = caller['x-user-id']
   const rows = [
@@ -361,7 +358,7 @@ t.test('I3: a token lets in the user whose it is, and nobody else', async t => {
   }
 })
 
-t.test('I3: a user who is removed, deactivated or logged out is not let in any more', async t => {
+t.test('I3: a user who is removed, deactivated or logged out is no longer authenticated', async t => {
   const changes: Array<[string, (all: RocketChatDocuments) => Partial<RocketChatDocuments>]> = [
     ['removed', ({ users }) => ({ users: users.slice(1) })],
     ['deactivated', ({ users }) => ({ users: users.map(user => ({ ...user, active: false })) })],
@@ -377,7 +374,7 @@ t.test('I3: a user who is removed, deactivated or logged out is not let in any m
   }
 })
 
-t.test('I3: only a role that has the permission now gives it', async t => {
+t.test('I3: only a role that currently has the permission grants it', async t => {
   const all = documents()
   const app = await build(t, rocketChatDump(all))
   for (const permissions of [[], [{ _id: 'run-import' }], [{ _id: 'run-import', roles: [] }], [{ _id: 'view-logs', roles: ['admin'] }]]) {
@@ -389,18 +386,18 @@ t.test('I3: only a role that has the permission now gives it', async t => {
   t.equal((await call(app)).statusCode, 200)
 })
 
-/** Headers of a caller who is not let in, by what is wrong with them. */
-const strangers = {
+/** Invalid credentials, by what is wrong with them. */
+const invalidCredentials = {
   'an unknown id': { 'x-user-id': 'nobody' },
   'a known id with a wrong token': { 'x-auth-token': 'wrong' },
   'a deactivated user': { 'x-user-id': 'deactivated' },
   'a malformed id': { 'x-user-id': '{"$ne":null}' }
 }
 
-t.test('S2: an unknown user, a wrong token and a malformed id get the same reply, at the cost of the same calls', async t => {
+t.test('S2: an unknown user, a wrong token and a malformed id get the same reply, after the same calls', async t => {
   const { options, calls } = recorded(rocketChatDump(documents()))
   const app = await build(t, options)
-  for (const [name, headers] of Object.entries(strangers)) {
+  for (const [name, headers] of Object.entries(invalidCredentials)) {
     const reply = await call(app, { headers })
     const { date, ...sameHeaders } = reply.headers
     t.strictSame([reply.statusCode, reply.body], [401, UNAUTHORIZED], name)
@@ -416,9 +413,9 @@ t.test('S2: an unknown user, a wrong token and a malformed id get the same reply
   }
 })
 
-t.test('S2: how long each of them takes is reported', async t => {
+t.test('S2: the time of each of them is reported', async t => {
   const app = await build(t, rocketChatDump(documents()))
-  const times = Object.entries(strangers).map(([name, headers]) => ({ name, headers: { ...caller, ...headers }, taken: [] as number[] }))
+  const times = Object.entries(invalidCredentials).map(([name, headers]) => ({ name, headers: { ...caller, ...headers }, taken: [] as number[] }))
   for (let round = 0; round < 500; round++) {
     for (const { headers, taken } of times) {
       const start = performance.now()
@@ -433,21 +430,21 @@ t.test('S2: how long each of them takes is reported', async t => {
   }
 })
 
-t.test('S3: a token is known by its hash alone', async t => {
+t.test('S3: a token is identified by its hash only', async t => {
   const hash = createHash('sha256').update(TOKEN).digest('base64')
   t.equal(hashLoginToken(TOKEN), hash)
 
   const all = documents()
   const app = await build(t, rocketChatDump(all))
-  t.equal(JSON.stringify(all).includes(TOKEN), false, 'no document holds the token itself')
+  t.equal(JSON.stringify(all).includes(TOKEN), false, 'no document contains the token')
   t.equal((await call(app, { headers: { 'x-auth-token': hash } })).statusCode, 401, 'the hash is not a token')
 
   const loginTokens = [{ hashedToken: TOKEN }]
   Object.assign(all, { users: [{ _id: caller['x-user-id'], roles: ['admin'], services: { resume: { loginTokens } } }] })
-  t.equal((await call(app)).statusCode, 401, 'a token in the place of a hash is not compared with')
+  t.equal((await call(app)).statusCode, 401, 'a plain token in place of a hash does not match')
 })
 
-t.test('S3: no function of the store is told the token or the user', async t => {
+t.test('S3: no method of the store gets the token or the user', async t => {
   const seen: unknown[] = []
   const app = await build(t, {
     store: {
@@ -460,6 +457,6 @@ t.test('S3: no function of the store is told the token or the user', async t => 
   })
   t.equal((await call(app)).statusCode, 200)
   t.equal(seen.length, 6)
-  const told = inspect(seen, { depth: Infinity, showHidden: true, getters: true })
-  for (const secret of Object.values(caller)) t.notMatch(told, secret)
+  const text = inspect(seen, { depth: Infinity, showHidden: true, getters: true })
+  for (const secret of Object.values(caller)) t.notMatch(text, secret)
 })

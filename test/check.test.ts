@@ -11,7 +11,7 @@ import { type Script, cursorOf, startScriptedMongo } from './fixtures/scripted-m
 const mongo = await startMongo(t)
 const needsServer = { skip: mongo.missing }
 
-/** What the check says, and whether there is nothing to be fixed. */
+/** Runs the check. Returns its output, and whether nothing has to be fixed. */
 async function run (env: NodeJS.ProcessEnv) {
   let text = ''
   const isFine = await check(env, { write: (chunk: string) => { text += chunk; return true } })
@@ -25,7 +25,7 @@ const PRIVILEGES = (...actions: string[]) => ['users', 'rocketchat_permissions',
 const authInfo = (user: string, privileges: Document[]) =>
   ({ authInfo: { authenticatedUsers: [{ user, db: 'admin' }], authenticatedUserPrivileges: privileges } })
 
-/** A Rocket.Chat's database in which all is as it should be. */
+/** The replies of a Rocket.Chat database without problems. */
 const healthy: Script = (command, request) => {
   switch (command) {
     case 'buildInfo': return { version: '7.0.5' }
@@ -44,13 +44,13 @@ const healthy: Script = (command, request) => {
   }
 }
 
-/** The check of a database like that, but for what a test changes. */
+/** Runs the check with a database without problems, and a test's changes. */
 async function runScripted (t: Test, changes: Script, env: NodeJS.ProcessEnv = { ROCKETCHAT_URL: 'http://localhost:3000' }) {
   const server = await startScriptedMongo(t, (command, request) => changes(command, request) ?? healthy(command, request))
   return { commands: server.commands, ...await run({ MONGODB_URL: server.url(), ...env }) }
 }
 
-t.test('a database in which all is as it should be has nothing to fix', async t => {
+t.test('a database without problems has nothing to fix', async t => {
   const { text, isFine } = await runScripted(t, () => undefined)
   t.ok(isFine)
   t.equal(text.replace(/by -?\d+ ms/, 'by 0 ms'), `
@@ -61,9 +61,9 @@ ok    users: can be read, documents: 7
 ok    rocketchat_permissions: can be read, documents: 7
 ok    rocketchat_import: can be read, documents: 7
 ok    rocketchat_import_data: can be read, staged: user 3, channel 3, contact 3, message 3
-ok    rocketchat_import, index { ts: -1 }: is there
-ok    rocketchat_import_data, index { dataType: 1 }: is there
-ok    permission run-import: is with the roles admin
+ok    rocketchat_import, index { ts: -1 }: exists
+ok    rocketchat_import_data, index { dataType: 1 }: exists
+ok    permission run-import: is granted to the roles admin
 ok    newest operation: importer slack, status importer_file_loaded, valid, last changed 2026-03-02T09:14:05.120Z
 Nothing to fix.
 `.trimStart())
@@ -76,7 +76,7 @@ t.test('the check sends no command that could write', async t => {
   t.ok(commands.has('find') && commands.has('listIndexes'))
 })
 
-t.test('collections that cannot be read are to be fixed, by the role', async t => {
+t.test('collections that cannot be read have to be fixed, with the role', async t => {
   const { isFine, line } = await runScripted(t, (command, { find }) => command === 'find' && find !== 'users' ? 13 : undefined)
   t.notOk(isFine)
   t.match(line('users'), /^ok {4}/)
@@ -86,7 +86,7 @@ t.test('collections that cannot be read are to be fixed, by the role', async t =
   t.match(line('newest operation'), /^fix {3}/)
 })
 
-t.test('what a server does not know or allow beside that is told, and is nothing to fix', async t => {
+t.test('other commands that a server does not support or allow are reported, but do not have to be fixed', async t => {
   const refused = ['buildInfo', 'connectionStatus', 'count', 'aggregate', 'listIndexes']
   const { isFine, line } = await runScripted(t, command => refused.includes(command) ? 59 : undefined)
   t.ok(isFine)
@@ -96,32 +96,32 @@ t.test('what a server does not know or allow beside that is told, and is nothing
   t.match(line('connection'), 'MongoDB (version unknown)')
 })
 
-t.test('a missing index is to be fixed, and the command for it is named', async t => {
+t.test('a missing index has to be fixed, and the output has the command', async t => {
   const { isFine, line } = await runScripted(t, command => command === 'listIndexes' ? cursorOf({ v: 2, key: { _id: 1 } }) : undefined)
   t.notOk(isFine)
   t.match(line('rocketchat_import, index { ts: -1 }'), /^fix .*db\.rocketchat_import\.createIndex\(\{ ts: -1 \}\)$/)
   t.match(line('rocketchat_import_data, index { dataType: 1 }'), /^fix .*db\.rocketchat_import_data\.createIndex\(\{ dataType: 1 \}\)$/)
 })
 
-t.test('a database in which no import was ever started is in order', async t => {
+t.test('a database without any import has nothing to fix', async t => {
   const { isFine, line } = await runScripted(t, (command, request) => {
     if (command === 'listIndexes') return 26
     return String(request.find).startsWith('rocketchat_import') ? cursorOf() : undefined
   })
   t.ok(isFine)
   t.match(line('rocketchat_import'), /^note {2}.*no import has been started/)
-  t.match(line('rocketchat_import, index { ts: -1 }'), /^note {2}.*not there yet/)
-  t.match(line('newest operation'), /^note {2}.*there is none/)
+  t.match(line('rocketchat_import, index { ts: -1 }'), /^note {2}.*does not exist yet/)
+  t.match(line('newest operation'), /^note {2}newest operation: none: /)
 })
 
-t.test('an empty database is told to be the wrong one', async t => {
+t.test('an empty database is reported as the wrong database', async t => {
   const { isFine, line } = await runScripted(t, command => command === 'find' ? cursorOf() : undefined)
   t.notOk(isFine)
   t.match(line('users'), /^fix .*Is rocketchat the right database in MONGODB_URL\?$/)
-  t.match(line('permission run-import'), /^fix .*every call is answered 403/)
+  t.match(line('permission run-import'), /^fix .*every call gets a 403 reply/)
 })
 
-t.test('rights to write are told', async t => {
+t.test('rights to write are reported', async t => {
   for (const [privileges, found] of [
     [PRIVILEGES('find', 'insert'), 'users, rocketchat_permissions, rocketchat_import, rocketchat_import_data'],
     [[{ resource: { db: 'rocketchat', collection: 'users' }, actions: ['update'] }, { resource: { cluster: true }, actions: ['insert'] }], 'users'],
@@ -130,22 +130,22 @@ t.test('rights to write are told', async t => {
   ] as const) {
     const { isFine, line } = await runScripted(t, command => command === 'connectionStatus' ? authInfo('root', [...privileges]) : undefined)
     t.ok(isFine)
-    t.match(line('rights'), `root may write to ${found}, which`)
+    t.match(line('rights'), `root may write to ${found}, but`)
   }
   const other = [{ resource: { db: 'other', collection: '' }, actions: ['insert'] }]
   const { line } = await runScripted(t, command => command === 'connectionStatus' ? authInfo('reader', other) : undefined)
   t.match(line('rights'), /^ok {4}/)
 })
 
-t.test('a server that asks nobody for a password is told', async t => {
+t.test('a server without access control is reported', async t => {
   for (const answer of [{ authInfo: { authenticatedUsers: [] } }, {}]) {
     const { isFine, line } = await runScripted(t, command => command === 'connectionStatus' ? { authInfo: undefined, ...answer } : undefined)
     t.ok(isFine)
-    t.match(line('rights'), /^note {2}.*nobody is logged in/)
+    t.match(line('rights'), /^note {2}.*not logged in/)
   }
 })
 
-t.test('clocks that differ are to be fixed', async t => {
+t.test('clocks that differ have to be fixed', async t => {
   const { isFine, line } = await runScripted(t, (_command, { hello }) => hello ? { localTime: new Date(Date.now() - 90_000) } : undefined)
   t.notOk(isFine)
   t.match(line('clock'), /^fix .* by -(89|9\d)\d{3} ms.*NTP/)
@@ -153,33 +153,33 @@ t.test('clocks that differ are to be fixed', async t => {
   t.equal(without('clock'), '')
 })
 
-t.test('a replica set and a sharded cluster are told', async t => {
+t.test('a replica set and a sharded cluster are reported', async t => {
   const { line } = await runScripted(t, (_command, { hello }) => hello ? { setName: 'rs0', hosts: ['a:1'] } : undefined)
   t.match(line('connection'), 'the replica set rs0')
   const { line: sharded } = await runScripted(t, (_command, { hello }) => hello ? { msg: 'isdbgrid' } : undefined)
   t.match(sharded('connection'), 'a sharded cluster')
 })
 
-t.test('an uploaded file that nobody would read is told', async t => {
+t.test('an uploaded file that would not be read is reported', async t => {
   const { isFine, text } = await runScripted(t, () => undefined, {})
   t.ok(isFine)
-  t.match(text, /^note {2}newest operation: its file is read by nobody: set ROCKETCHAT_URL/m)
+  t.match(text, /^note {2}newest operation: its file is not read: set ROCKETCHAT_URL/m)
 })
 
-t.test('an operation of which little is known is told as it is', async t => {
+t.test('an operation with a few fields only is reported', async t => {
   const { line } = await runScripted(t, (_command, { find }) =>
     find === 'rocketchat_import' ? cursorOf({ _id: '1', status: 'importer_new', valid: false }) : undefined)
   t.match(line('newest operation'), /importer \(none\), status importer_new, not valid$/)
 })
 
-t.test('a database that is away is to be fixed', async t => {
+t.test('a database that is down has to be fixed', async t => {
   const { isFine, text } = await run({ MONGODB_URL: 'mongodb://reader:canary@127.0.0.1:1/rocketchat' })
   t.notOk(isFine)
   t.match(text, /^fix {3}connection: connect ECONNREFUSED 127\.0\.0\.1:1\. Check host, port/)
   t.notMatch(text, 'canary')
 })
 
-t.test('settings that are missing or wrong are to be fixed', async t => {
+t.test('missing and invalid settings have to be fixed', async t => {
   for (const [env, problem] of [
     [{}, /^fix {3}settings: MONGODB_URL is not set/],
     [{ MONGODB_URL: 'mongodb://localhost:27017' }, /^fix {3}settings: MONGODB_URL names no database/]
@@ -191,11 +191,11 @@ t.test('settings that are missing or wrong are to be fixed', async t => {
   }
 })
 
-t.test('a fault of the program is no finding', async t => {
+t.test('an error in the program is not reported as a finding', async t => {
   await t.rejects(check({ MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' }, { write: () => { throw new Error('the pipe is closed') } }), /the pipe is closed/)
 })
 
-t.test('on a real server the sample is checked, and nothing is written', needsServer, async t => {
+t.test('on a real server the sample import is checked, and nothing is written', needsServer, async t => {
   const { db } = mongo.database(t)
   for (const [name, documents] of Object.entries(await loadDump(SAMPLE_IMPORT))) await db.collection(name).insertMany(documents.map((document: object) => ({ ...document })))
   await db.collection('rocketchat_import').createIndex({ ts: -1 })
@@ -213,11 +213,11 @@ t.test('on a real server the sample is checked, and nothing is written', needsSe
   t.strictSame(await dump(), before)
   t.ok(isFine)
   t.match(line('rocketchat_import_data'), /^ok .*staged: user 30, channel \d+, contact 4, message 331$/)
-  t.match(line('rocketchat_import, index { ts: -1 }'), 'is there')
+  t.match(line('rocketchat_import, index { ts: -1 }'), 'exists')
   t.match(line('newest operation'), /importer slack, status importer_\w+/)
 })
 
-t.test('on a real server an empty database is told to be the wrong one, and stays empty', needsServer, async t => {
+t.test('on a real server an empty database is reported as the wrong database, and stays empty', needsServer, async t => {
   const { db } = mongo.database(t)
   const { isFine, line } = await run({ MONGODB_URL: mongo.url(db.databaseName) })
   t.notOk(isFine)
@@ -225,7 +225,7 @@ t.test('on a real server an empty database is told to be the wrong one, and stay
   t.strictSame(await db.collections(), [])
 })
 
-t.test('run as a script it ends with the exit code 1 when there is something to fix, and else with 0', async t => {
+t.test('as a script the check sets the exit code to 1 if something has to be fixed, and otherwise to 0', async t => {
   const script = fileURLToPath(new URL('../examples/check.ts', import.meta.url))
   const exitCodeOf = async (...args: Parameters<typeof checkIfRun>) => {
     await checkIfRun(...args)

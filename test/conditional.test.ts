@@ -6,14 +6,14 @@ import { FORBIDDEN, NOTHING_STAGED, UNAUTHORIZED, URL, build, call, caller, oper
 import { WAITING, SETTLED, statuses, FILE_FORMAT_INVALID, preparing, loaded, malformed, ago, storeWith, replyTo, stopClock, headerOf, poll, send } from './fixtures/progress.js'
 import { deferred, listen } from './fixtures/streaming.js'
 
-t.test('an ETag is on waiting replies and on selections that cannot change, and on nothing else', async t => {
+t.test('only waiting replies and selections that cannot change have an ETag', async t => {
   const expected = new Set<string>([...WAITING, ...SETTLED])
   for (const status of statuses) {
     const reply = await replyTo(t, operation({ status, file: null, updatedAt: ago(0) }))
     t.equal('etag' in reply.headers, expected.has(status), status)
   }
   const unknown = await replyTo(t, malformed(operation({ updatedAt: ago(0) }), { status: 'importer_resting' }))
-  t.notOk('etag' in unknown.headers, 'a status that is not known')
+  t.notOk('etag' in unknown.headers, 'an unknown status')
 })
 
 t.test('an error has no ETag', async t => {
@@ -33,7 +33,7 @@ t.test('an error has no ETag', async t => {
   }
 })
 
-t.test('a selection that fails to be read has neither the ETag of the selection nor its 304', async t => {
+t.test('a selection whose read fails has no ETag and no 304', async t => {
   const down = () => { throw new Error('down') }
   const failing: Array<Partial<ImportDataStore>> = [
     { users: down }, { channels: down }, { contacts: down }, { countMessages: async () => down() }
@@ -41,11 +41,11 @@ t.test('a selection that fails to be read has neither the ETag of the selection 
   for (const changes of failing) {
     const reply = await call(await build(t, { store: storeWith(() => operation({ updatedAt: ago(0) }), changes) }))
     t.equal(reply.statusCode, 503)
-    t.notOk('etag' in reply.headers, `${Object.keys(changes)}: a browser may keep the error by it, and show it again at a 304`)
+    t.notOk('etag' in reply.headers, `${Object.keys(changes)}: otherwise a browser may cache the error, and show it again after a 304`)
   }
 })
 
-t.test('a selection of an operation that does not say when it changed has no ETag, and no 304', async t => {
+t.test('a selection of an operation without updatedAt has no ETag and no 304', async t => {
   for (const status of SETTLED) {
     const app = await build(t, { store: storeWith(() => operation({ status })) })
     const reply = await call(app, { headers: { 'if-none-match': '*' } })
@@ -54,7 +54,7 @@ t.test('a selection of an operation that does not say when it changed has no ETa
   }
 })
 
-t.test('a waiting reply has another ETag whenever it says something else, though the time of the last change is the same', async t => {
+t.test('the ETag of a waiting reply changes with its content, even if the time of the last change is the same', async t => {
   const updatedAt = ago(0)
   for (const time of [{ updatedAt }, {}]) {
     const tags = [
@@ -68,14 +68,14 @@ t.test('a waiting reply has another ETag whenever it says something else, though
   }
 })
 
-t.test('an ETag is a legal weak one, and says nothing of what is inside', async t => {
+t.test('an ETag is a valid weak ETag, and does not reveal its content', async t => {
   const reply = await replyTo(t, preparing({ id: 'secret-id', reading: 'secret/2023', updatedAt: ago(0) }))
   const etag = headerOf(reply.headers, 'etag')
   t.match(etag, /^W\/"[\x21\x23-\x7e]+"$/)
   t.notMatch(etag, /secret|importer|\d{13}/)
 })
 
-t.test('the ETag is the same for the same state, from any server', async t => {
+t.test('the ETag is the same for the same state on every server', async t => {
   const updatedAt = ago(0)
   const one = await replyTo(t, preparing({ updatedAt }))
   const other = await replyTo(t, preparing({ updatedAt: new Date(updatedAt) }))
@@ -95,7 +95,7 @@ t.test('the ETag changes with the operation, its status, its importer\'s name an
   t.equal(new Set(await Promise.all(tags)).size, tags.length)
 })
 
-t.test('an operation that begins to stall has another ETag, so a poller is told', async t => {
+t.test('the ETag changes when an operation stalls, so that pollers notice', async t => {
   const clock = stopClock(t)
   const updatedAt = new Date(clock.now)
   const app = await build(t, { store: storeWith(() => preparing({ updatedAt })), stalledAfter: 5000 })
@@ -109,7 +109,7 @@ t.test('an operation that begins to stall has another ETag, so a poller is told'
   t.equal((await call(app, { headers: { 'if-none-match': headerOf(stalled.headers, 'etag') } })).statusCode, 304)
 })
 
-t.test('If-None-Match with the ETag is answered 304 in any legal form', async t => {
+t.test('If-None-Match with the ETag gets a 304 reply in every valid form', async t => {
   const of = operation({ updatedAt: ago(0) })
   const app = await build(t, { store: storeWith(() => of) })
   const etag = headerOf((await call(app)).headers, 'etag')
@@ -136,7 +136,7 @@ t.test('If-None-Match with the ETag is answered 304 in any legal form', async t 
   }
 })
 
-t.test('If-None-Match without the ETag, or with what is no ETag, gets the whole reply', async t => {
+t.test('If-None-Match without the ETag, or with an invalid ETag, gets the complete reply', async t => {
   const of = operation({ updatedAt: ago(0) })
   const app = await build(t, { store: storeWith(() => of) })
   const etag = headerOf((await call(app)).headers, 'etag')
@@ -173,7 +173,7 @@ t.test('If-None-Match without the ETag, or with what is no ETag, gets the whole 
   }
 })
 
-t.test('If-None-Match that is sent twice is one list', async t => {
+t.test('a repeated If-None-Match header is a single list', async t => {
   const of = operation({ updatedAt: ago(0) })
   const app = await build(t, { store: storeWith(() => of) })
   const port = await listen(app)
@@ -183,7 +183,7 @@ t.test('If-None-Match that is sent twice is one list', async t => {
   t.equal((await send(port, { 'if-none-match': ['"other"', '"another"'] })).statusCode, 200)
 })
 
-t.test('S6: a 304 has no body, and the headers that the whole reply has', async t => {
+t.test('S6: a 304 reply has no body, and the headers of the complete reply', async t => {
   for (const of of [operation({ updatedAt: ago(0) }), preparing({ updatedAt: ago(0) })]) {
     const app = await build(t, { store: storeWith(() => of) })
     const whole = await call(app)
@@ -199,7 +199,7 @@ t.test('S6: a 304 has no body, and the headers that the whole reply has', async 
   }
 })
 
-t.test('a 304 comes after auth: who is not let in learns nothing by an ETag', async t => {
+t.test('a 304 is sent only after authentication: an ETag reveals nothing to an unauthenticated caller', async t => {
   let lookups = 0
   const of = operation({ updatedAt: ago(0) })
   const app = await build(t, {
@@ -222,7 +222,7 @@ t.test('a 304 comes after auth: who is not let in learns nothing by an ETag', as
   t.equal(lookups, 0)
 })
 
-t.test('a 304 costs one look-up of the operation, and reads and counts nothing', async t => {
+t.test('a 304 reads the operation once, and no staged records', async t => {
   const read = t.captureFn(() => [])
   const count = t.captureFn(async () => 0)
   const latest = t.captureFn(async () => operation({ updatedAt: new Date(0) }))
@@ -236,7 +236,7 @@ t.test('a 304 costs one look-up of the operation, and reads and counts nothing',
   t.strictSame(calls(), { ...before, latest: before.latest + 1 })
 })
 
-t.test('a 304 is never given to a state that the caller has not seen', async t => {
+t.test('a 304 is never sent for a state that the caller has not received', async t => {
   const updatedAt = ago(0)
   let current: ImportOperation | null = null
   const app = await build(t, { store: storeWith(() => current), importers: { slack: 'Slack' } })
@@ -264,7 +264,7 @@ t.test('a 304 is never given to a state that the caller has not seen', async t =
   }
 })
 
-t.test('F11: a thousand polls of an unchanged operation cost three look-ups each, and but one reply to each poller', async t => {
+t.test('F11: a thousand polls of an unchanged operation cost three look-ups each, and only one full reply per poller', async t => {
   const warnings: unknown[] = []
   const onWarning = (warning: unknown) => { warnings.push(warning) }
   process.on('warning', onWarning)
@@ -279,7 +279,7 @@ t.test('F11: a thousand polls of an unchanged operation cost three look-ups each
     lookupUser: () => { calls.lookupUser++; return {} },
     hasPermission: () => { calls.hasPermission++; return true },
     store: {
-      // A store that watches for the caller to leave, as the one over MongoDB does.
+      // The store uses the abort signal, as the one for MongoDB does.
       latestOperation: async ({ signal }) => { calls.latestOperation++; signal.throwIfAborted(); return current },
       users: read,
       channels: read,
@@ -306,7 +306,7 @@ t.test('F11: a thousand polls of an unchanged operation cost three look-ups each
   }
 
   for (let rounds = 0; rounds < ROUNDS; rounds++) {
-    // Halfway the operation moves on: each poller is told so, once.
+    // Halfway the operation changes: each poller gets one full reply.
     if (rounds === ROUNDS / 2) current = preparing({ updatedAt: ago(-1), reading: 'general/2023-05-04' })
     const isNews = rounds === 0 || rounds === ROUNDS / 2
     t.strictSame(await round(), isNews ? { whole: POLLERS, unchanged: 0 } : { whole: 0, unchanged: POLLERS })
@@ -316,7 +316,7 @@ t.test('F11: a thousand polls of an unchanged operation cost three look-ups each
   t.strictSame(warnings, [])
 })
 
-t.test('C3: a client that obeys Retry-After ends in every final state, in a bounded number of requests', async t => {
+t.test('C3: a client that honours Retry-After reaches every final state in a bounded number of requests', async t => {
   const clock = stopClock(t)
   const updatedAt = new Date(clock.now)
   const finals: Array<[end: ImportOperation | null, statusCode: number, body: RegExp]> = [
@@ -332,7 +332,7 @@ t.test('C3: a client that obeys Retry-After ends in every final state, in a boun
   for (const [end, statusCode, body] of finals) {
     const started = clock.now
     const inMinutes = (minutes: number) => started + minutes * 60_000
-    // Ten minutes of steps, with a change every two seconds; then nothing but silence for fifty; then the end.
+    // Ten minutes with a change every two seconds, then fifty minutes without a change, then the final state.
     const app = await build(t, {
       store: storeWith(() => {
         if (clock.now >= inMinutes(60)) return end
@@ -348,7 +348,7 @@ t.test('C3: a client that obeys Retry-After ends in every final state, in a boun
   }
 })
 
-t.test('C3: a client that obeys Retry-After ends when the preparation of a file does, and when it fails', async t => {
+t.test('C3: a client that honours Retry-After ends when the preparation of a file ends or fails', async t => {
   const clock = stopClock(t)
   for (const fails of [false, true]) {
     const end = deferred()
@@ -357,7 +357,7 @@ t.test('C3: a client that obeys Retry-After ends when the preparation of a file 
     const app = await build(t, {
       store: storeWith(() => {
         if (clock.now - started >= 60_000) {
-          if (fails) end.reject(new Error('no such format'))
+          if (fails) end.reject(new Error('unknown format'))
           else current = operation({ updatedAt: new Date(clock.now) })
         }
         return current
@@ -372,7 +372,7 @@ t.test('C3: a client that obeys Retry-After ends when the preparation of a file 
   }
 })
 
-/** A cache that several users share (RFC 9111), and that may be careless about what it is told. */
+/** A shared HTTP cache (RFC 9111). It may ignore Cache-Control. */
 class SharedCache {
   readonly kept = new Map<string, { etag: string, body: string, vary: string[] }>()
 
@@ -382,7 +382,7 @@ class SharedCache {
     const key = (vary: string[]) => JSON.stringify(vary.map(name => headers[name.toLowerCase()]))
     const stored = [...this.kept].find(([storedKey, { vary }]) => storedKey === key(vary))?.[1]
     const reply = await this.app.inject({ url: URL, headers: { ...headers, ...(stored && { 'if-none-match': stored.etag }) } })
-    // `no-cache`: what is kept is given only after the server said that it still holds.
+    // `no-cache`: a stored reply is used only after the server has validated it.
     if (reply.statusCode === 304 && stored) return { statusCode: 200, body: stored.body }
     const isPrivate = headerOf(reply.headers, 'cache-control').includes('private')
     const etag = headerOf(reply.headers, 'etag')
@@ -394,7 +394,7 @@ class SharedCache {
   }
 }
 
-t.test('S6: a cache that users share never gives one what another got, however careless it is', async t => {
+t.test('S6: a shared cache never gives a user the reply to another user, even if it ignores Cache-Control', async t => {
   const of = operation({ updatedAt: ago(0) })
   const app = await build(t, {
     lookupUser: ({ userId, authToken }) => authToken === `token-of-${userId}` ? { userId } : null,
@@ -413,7 +413,7 @@ t.test('S6: a cache that users share never gives one what another got, however c
     const cache = new SharedCache(app, obeys)
     const first = await cache.call(a)
     t.match(first.body, 'only-for-a')
-    t.strictSame(await cache.call(a), { statusCode: 200, body: first.body }, 'by a 304, where the cache keeps anything')
+    t.strictSame(await cache.call(a), { statusCode: 200, body: first.body }, 'with a 304, if the cache stores anything')
     for (const [headers, statusCode, body] of others) {
       const reply = await cache.call(headers)
       t.equal(reply.statusCode, statusCode)

@@ -12,7 +12,7 @@ import { startProxy } from './fixtures/tcp-proxy.js'
 const mongo = await startMongo(t)
 const needsServer = { skip: mongo.missing }
 
-/** More users than one batch, and far less than a test may take. */
+/** More users than one batch, but few enough for a fast test. */
 const USERS = 2000
 
 /** An import of USERS users that is ready for selection, and the documented caller, who may run imports. */
@@ -46,7 +46,7 @@ function stagedUser (index: number): object {
   return { dataType: 'user', data }
 }
 
-/** The commands that a client sends, and the cursors that it has open on the server. */
+/** Records the commands that a client sends, and its open cursors. */
 function watchCommands (client: MongoClient) {
   const commands: CommandStartedEvent[] = []
   const cursors = new Set<string>()
@@ -64,7 +64,7 @@ function watchCommands (client: MongoClient) {
   return { commands, cursors, named, killed }
 }
 
-/** A server over a filled database, which it reaches through a proxy. */
+/** A server that reads a filled database through a proxy. */
 async function start (t: Test, options: RocketChatDatabaseOptions = {}, users = USERS) {
   const { db: direct } = mongo.database(t)
   await fill(direct, users)
@@ -88,10 +88,10 @@ async function reply (app: FastifyInstance) {
 async function nextCallIsRight (t: Test, app: FastifyInstance, users = USERS): Promise<void> {
   const { text, isWhole } = await readAll(await request(app))
   t.ok(isWhole)
-  t.equal(JSON.parse(text).users?.length, users, 'the next call is right')
+  t.equal(JSON.parse(text).users?.length, users, 'the next call succeeds')
 }
 
-t.test('a selection is read from the database, direct channels as one', needsServer, async t => {
+t.test('a selection is read from the database, with all direct channels as one item', needsServer, async t => {
   const { app } = await start(t, {}, 100)
   const { users, ...rest } = (await reply(app)).json()
   t.equal(users.length, 100)
@@ -109,7 +109,7 @@ t.test('a selection is read from the database, direct channels as one', needsSer
 
 const readSettings: DbOptions[] = [{ raw: true }, { promoteValues: false }, { promoteLongs: false }, { useBigInt64: true }, { promoteBuffers: true, bsonRegExp: true }]
 for (const settings of readSettings) {
-  t.test(`the reply is the same whatever the Db is set to return: ${JSON.stringify(settings)}`, needsServer, async t => {
+  t.test(`the reply does not depend on the BSON options of the Db: ${JSON.stringify(settings)}`, needsServer, async t => {
     const { client, db } = mongo.database(t)
     await fill(db, 3)
     const importIds = [Long.fromString('9007199254740993')]
@@ -127,7 +127,7 @@ for (const settings of readSettings) {
   })
 }
 
-t.test('nothing is read but what the reply needs, each look-up by an index and each within maxTimeMS', needsServer, async t => {
+t.test('only what the reply needs is read, each look-up uses an index, and each command has maxTimeMS', needsServer, async t => {
   const { app, named, commands } = await start(t, { batchSize: 1500, maxTimeMS: 20_000 }, 100)
   await reply(app)
   const finds = named('find')
@@ -142,7 +142,7 @@ t.test('nothing is read but what the reply needs, each look-up by an index and e
   t.ok(staged.every(({ filter, projection }) => typeof filter.dataType === 'string' && projection['data.bio'] === undefined))
   t.equal(staged.filter(({ batchSize }) => batchSize === 1500).length, 3)
   const reads = commands.filter(({ commandName }) => ['find', 'aggregate', 'count'].includes(commandName))
-  t.ok(reads.every(({ command }) => command.maxTimeMS === 20_000), 'maxTimeMS goes with each')
+  t.ok(reads.every(({ command }) => command.maxTimeMS === 20_000), 'each command has maxTimeMS')
 })
 
 t.test('S8: the database is never written to', needsServer, async t => {
@@ -153,20 +153,20 @@ t.test('S8: the database is never written to', needsServer, async t => {
   t.strictSame([...new Set(commands.map(({ commandName }) => commandName))].filter(name => !reading.has(name)), [])
 })
 
-t.test('a role that is taken away counts at once', needsServer, async t => {
+t.test('a revoked role takes effect immediately', needsServer, async t => {
   const { app, direct } = await start(t, {}, 100)
   t.equal((await reply(app)).statusCode, 200)
   await direct.collection<{ _id: string }>('rocketchat_permissions').updateOne({ _id: 'run-import' }, { $set: { roles: ['owner'] } })
   t.equal((await reply(app)).statusCode, 403)
 })
 
-t.test('a deactivated user is not let in', needsServer, async t => {
+t.test('a deactivated user gets a 401 reply', needsServer, async t => {
   const { app, direct } = await start(t, {}, 100)
   await direct.collection<{ _id: string }>('users').updateOne({ _id: caller['x-user-id'] }, { $set: { active: false } })
   t.equal((await reply(app)).statusCode, 401)
 })
 
-t.test('a large selection is read batch by batch', needsServer, async t => {
+t.test('a large selection is read in batches', needsServer, async t => {
   const { app, named, cursors } = await start(t, { batchSize: 500 })
   await nextCallIsRight(t, app)
   t.ok(named('getMore').length >= USERS / 500 - 1)
@@ -174,31 +174,31 @@ t.test('a large selection is read batch by batch', needsServer, async t => {
   t.equal(cursors.size, 0)
 })
 
-t.test('F1: a database that is away at the start is a 503, and then none any more', needsServer, async t => {
+t.test('F1: a database that is down at the start causes a 503, until it is up', needsServer, async t => {
   const { app, proxy, client } = await start(t, {}, 100)
   await proxy.refuse()
-  const away = await reply(app)
-  t.equal(away.statusCode, 503)
-  t.ok(Number(away.headers['retry-after']) >= 1)
-  t.equal(away.json().errorType, 'error-service-unavailable')
+  const unavailable = await reply(app)
+  t.equal(unavailable.statusCode, 503)
+  t.ok(Number(unavailable.headers['retry-after']) >= 1)
+  t.equal(unavailable.json().errorType, 'error-service-unavailable')
   await proxy.restore()
   await client.connect()
   await nextCallIsRight(t, app, 100)
 })
 
-t.test('F2: a database that goes between two calls is a 503, and comes back by itself', needsServer, async t => {
+t.test('F2: a database that goes down between two calls causes a 503, and the server reconnects', needsServer, async t => {
   const { app, proxy, log } = await start(t, {}, 100)
   await nextCallIsRight(t, app, 100)
   await proxy.refuse()
-  const away = await reply(app)
-  t.equal(away.statusCode, 503)
-  t.notMatch(away.body, /mongo|127\.0\.0\.1|ECONN/i)
+  const unavailable = await reply(app)
+  t.equal(unavailable.statusCode, 503)
+  t.notMatch(unavailable.body, /mongo|127\.0\.0\.1|ECONN/i)
   t.match(log.records().filter(({ level }) => level === levels.error), [{ err: { stack: /caused by/ } }])
   await proxy.restore()
   await nextCallIsRight(t, app, 100)
 })
 
-t.test('F3: a database that is cut off in the middle of a reply breaks the reply', needsServer, async t => {
+t.test('F3: a database connection that is lost during a reply aborts the reply', needsServer, async t => {
   const { app, proxy, log } = await start(t, { batchSize: 100 })
   await nextCallIsRight(t, app)
   proxy.cutAfter(100_000)
@@ -209,7 +209,7 @@ t.test('F3: a database that is cut off in the middle of a reply breaks the reply
   await nextCallIsRight(t, app)
 })
 
-t.test('F5: a database that stands still for longer than maxTimeMS is a 503', needsServer, async t => {
+t.test('F5: a database that hangs for longer than maxTimeMS causes a 503', needsServer, async t => {
   const { app, proxy, log } = await start(t, { maxTimeMS: 2000 }, 100)
   await nextCallIsRight(t, app, 100)
   proxy.stall()
@@ -219,7 +219,7 @@ t.test('F5: a database that stands still for longer than maxTimeMS is a 503', ne
   await nextCallIsRight(t, app, 100)
 })
 
-t.test('F5: a database that stands still in the middle of a reply breaks it after maxTimeMS, and its cursor is killed', needsServer, async t => {
+t.test('F5: if the database hangs during a reply, the reply is aborted after maxTimeMS and the cursor is killed', needsServer, async t => {
   const { app, proxy, killed, cursors } = await start(t, { maxTimeMS: 3000, batchSize: 100 })
   await nextCallIsRight(t, app)
   proxy.stallAfter(100_000)
@@ -232,13 +232,13 @@ t.test('F5: a database that stands still in the middle of a reply breaks it afte
   await nextCallIsRight(t, app)
 })
 
-t.test('F5: a database that is slow, and within maxTimeMS, does not cut the caller off', needsServer, async t => {
+t.test('F5: a database that is slow, but within maxTimeMS, does not abort the reply', needsServer, async t => {
   const { app, proxy } = await start(t, { batchSize: 500 })
   proxy.slowDown(10)
   await nextCallIsRight(t, app)
 })
 
-t.test('F8: a caller that leaves in the middle of a reply has its cursor killed, and no more is read', needsServer, async t => {
+t.test('F8: if the caller disconnects during a reply, the cursor is killed and no more is read', needsServer, async t => {
   const { app, killed, cursors, named, log } = await start(t, { batchSize: 10 }, 3000)
   const call = await request(app)
   await once(call, 'data')
@@ -251,7 +251,7 @@ t.test('F8: a caller that leaves in the middle of a reply has its cursor killed,
   await nextCallIsRight(t, app, 3000)
 })
 
-t.test('a client that the host closes in the middle of a reading, and connects again, does not end it as if it were whole', needsServer, async t => {
+t.test('a read during which the host closes and reconnects the client does not end as if it were complete', needsServer, async t => {
   const { client, direct, app } = await start(t)
   const { store } = rocketChatDatabase(client.db(direct.databaseName), { batchSize: 100 })
   const users = store.users({ signal: new AbortController().signal, log: app.log })
@@ -267,11 +267,11 @@ t.test('a client that the host closes in the middle of a reading, and connects a
   await t.rejects(readThrough(), { code: 'FST_IMPORT_FILE_DATA_CURSOR_CLOSED' })
 })
 
-t.test('a token that is wrong is refused though the permissions cannot be read', needsServer, async t => {
+t.test('a wrong token gets a 401 reply even if the permissions cannot be read', needsServer, async t => {
   const { lookupUser } = rocketChatDatabase({
     collection: name => ({
       findOne: async () => { if (name === 'rocketchat_permissions') throw new Error('not allowed'); return null },
-      find () { throw new Error('not here') },
+      find () { throw new Error('not used') },
       countDocuments: async () => 0
     })
   })
@@ -279,14 +279,14 @@ t.test('a token that is wrong is refused though the permissions cannot be read',
   t.equal(await call(), null)
 })
 
-t.test('a user who was looked up elsewhere has the permission read for them', needsServer, async t => {
+t.test('hasPermission reads the permission for a user who was looked up elsewhere', needsServer, async t => {
   const { direct } = await start(t, {}, 100)
   const { hasPermission } = rocketChatDatabase(direct)
   const ask = (roles: string[]) => Reflect.apply(hasPermission, undefined, [{ _id: 'ada', roles }, 'run-import'])
   t.strictSame([await ask(['admin']), await ask(['user'])], [true, false])
 })
 
-t.test('a permission that could not be read is read again at the next call, though the host caches the user', needsServer, async t => {
+t.test('a permission that could not be read is read again in the next call, even if the host caches the user', needsServer, async t => {
   const { direct } = await start(t, {}, 100)
   let failures = 0
   const { lookupUser, hasPermission, store } = rocketChatDatabase({
@@ -318,14 +318,14 @@ t.test('a permission that could not be read is read again at the next call, thou
   t.strictSame(statuses, [503, 200, 200])
 })
 
-t.test('fifty callers at once are each given the whole, and no cursor is left', needsServer, async t => {
+t.test('fifty concurrent callers each get the complete reply, and no cursor stays open', needsServer, async t => {
   const { app, cursors } = await start(t, {}, 100)
   const replies = await Promise.all(Array.from({ length: 50 }, async () => await readAll(await request(app))))
   t.ok(replies.every(({ text, isWhole }) => isWhole && JSON.parse(text).users.length === 100))
   t.equal(cursors.size, 0)
 })
 
-t.test('F13: an import that takes another\'s place in the middle of a reply breaks it', needsServer, async t => {
+t.test('F13: an import that replaces another during a reply aborts the reply', needsServer, async t => {
   const { app, direct, client } = await start(t, { batchSize: 100 })
   const replaced = (async () => {
     for (;;) {
@@ -344,7 +344,7 @@ t.test('F13: an import that takes another\'s place in the middle of a reply brea
 for (const [name, db, options] of [
   ['db', null, {}], ['db.collection', {}, {}], ['batchSize', undefined, { batchSize: 0 }], ['maxTimeMS', undefined, { maxTimeMS: '5' }]
 ] as const) {
-  t.test(`a wrong ${name} is refused by name`, async t => {
+  t.test(`an error for a wrong ${name} names it`, async t => {
     const call = () => Reflect.apply(rocketChatDatabase, undefined, [db === undefined ? { collection () {} } : db, options])
     t.throws(call, { code: 'FST_IMPORT_FILE_DATA_INVALID_OPTION', message: new RegExp(`"${name}"`) })
   })

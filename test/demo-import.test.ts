@@ -23,7 +23,7 @@ const documents: RocketChatDocuments = {
 
 const HALF_A_MINUTE = 30_000
 
-/** A server with the demo, and its clock. */
+/** A server with the demo, and the demo's clock. */
 async function build (t: Test, of = documents) {
   const clock = { now: Date.UTC(2026, 2, 1) }
   t.intercept(Date, 'now', { value: () => clock.now })
@@ -31,7 +31,7 @@ async function build (t: Test, of = documents) {
   return { app, clock }
 }
 
-/** What a caller is told in the first half minute, every so many milliseconds. */
+/** The replies in the first half minute, one every `interval` milliseconds. */
 async function watch (t: Test, every: number): Promise<Waiting[]> {
   const { app, clock } = await build(t)
   const replies: Waiting[] = []
@@ -56,12 +56,12 @@ t.test('the demo goes through the steps of an import in half a minute, and is th
   t.equal((await call(app)).json().users.length, 40)
 })
 
-t.test('its counts grow to what there is of each kind, and never exceed the total', async t => {
+t.test('its counts grow to the number of records of each kind, and never exceed the total', async t => {
   const counts = (await watch(t, 250)).map(({ count = {} }) => count)
-  t.strictSame(counts[0], {}, 'nothing is known at first')
+  t.strictSame(counts[0], {}, 'there are no counts at first')
   for (const kind of ['users', 'channels', 'contacts', 'messages'] as const) {
     const amounts = counts.map(count => count[kind] ?? 0)
-    t.strictSame(amounts, [...amounts].sort((a, b) => a - b), `${kind} never shrink`)
+    t.strictSame(amounts, [...amounts].sort((a, b) => a - b), `${kind} never decrease`)
   }
   const { total, messages = 0, ...others } = counts.at(-1) ?? {}
   t.strictSame(others, { users: 40, channels: 3, contacts: 1 })
@@ -69,14 +69,14 @@ t.test('its counts grow to what there is of each kind, and never exceed the tota
   t.equal(total, 40 + 3 + 1 + 12_034)
 })
 
-t.test('what it reads changes with every second, through every channel that has a name', async t => {
+t.test('what it reads changes every second, and includes every channel with a name', async t => {
   const readings = (await watch(t, 1000)).flatMap(({ step, reading = '' }) => step === 'importer_preparing_messages' ? [reading] : [])
   t.equal(new Set(readings).size, readings.length)
   for (const reading of readings) t.match(reading, /^(general|random)\/2023-05-\d\d$/)
   t.strictSame(new Set(readings.map(reading => reading.split('/')[0])), new Set(['general', 'random']))
 })
 
-t.test('an import without a channel is read all the same', async t => {
+t.test('an import without channels is read, too', async t => {
   const { app, clock } = await build(t, { ...documents, rocketchat_import_data: [] })
   clock.now += HALF_A_MINUTE - 5000
   t.match((await call(app)).json().reading, /^messages\/2023-05-\d\d$/)
@@ -84,7 +84,7 @@ t.test('an import without a channel is read all the same', async t => {
   t.strictSame((await call(app)).json(), { name: 'Slack', users: [], channels: [], message_count: 12_034, success: true })
 })
 
-t.test('a poller gets news once a second while it is prepared, and a 304 once it is ready', async t => {
+t.test('a poller gets a new reply every second during preparation, and a 304 when the import is ready', async t => {
   const { app, clock } = await build(t)
   let etag
   const statusCodes = []
@@ -96,20 +96,20 @@ t.test('a poller gets news once a second while it is prepared, and a 304 once it
   t.strictSame(statusCodes, [...Array(31).fill(200), ...Array(29).fill(304)])
 })
 
-t.test('it is ready for a minute, and then another import begins', async t => {
+t.test('it is ready for a minute, then the next import starts', async t => {
   const { app, clock } = await build(t)
   clock.now += HALF_A_MINUTE + 59_999
   const ready = await call(app)
   t.equal(ready.json().message_count, 12_034)
   clock.now += 1
-  const anew = await call(app, { headers: { 'if-none-match': String(ready.headers['etag']) } })
-  t.match(anew.json(), { waiting: true, step: 'importer_downloading_file', updated_at: new Date(clock.now).toISOString() })
+  const next = await call(app, { headers: { 'if-none-match': String(ready.headers['etag']) } })
+  t.match(next.json(), { waiting: true, step: 'importer_downloading_file', updated_at: new Date(clock.now).toISOString() })
   clock.now += HALF_A_MINUTE
   const again = await call(app, { headers: { 'if-none-match': String(ready.headers['etag']) } })
-  t.equal(again.statusCode, 200, 'the second is not the first')
+  t.equal(again.statusCode, 200, 'the second import is not the first')
 })
 
-t.test('the sample import goes through it, and what it counted is what there is to select from', async t => {
+t.test('the demo of the sample import ends with counts that match the selection', async t => {
   const sample = await loadDump(SAMPLE_IMPORT)
   const { app, clock } = await build(t, sample)
   clock.now += HALF_A_MINUTE - 1
@@ -122,11 +122,11 @@ t.test('the sample import goes through it, and what it counted is what there is 
   t.equal(contacts.length, count.contacts)
 })
 
-t.test('it lets in whom the documents let in', async t => {
+t.test('it authenticates the users of the documents', async t => {
   const { app } = await build(t)
   t.equal((await call(app, { headers: { 'x-auth-token': 'wrong' } })).statusCode, 401)
 })
 
-t.test('it is never said to stall', async t => {
+t.test('it is never stalled', async t => {
   for (const { stalled } of await watch(t, 1000)) t.equal(stalled, undefined)
 })

@@ -5,33 +5,32 @@ import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastif
 import t, { type Test } from 'tap'
 import { importFileData, type ImportFileDataOptions, type ImportOperation } from '../lib/index.js'
 import {
-  build, call, caller, captureLog, FORBIDDEN, levels, NOTHING_STAGED, operation, optionsOf, recorded, storeOf, UNAUTHORIZED, URL
+  build, call, caller, captureLog, FORBIDDEN, levels, NOTHING_STAGED, operation, optionsOf, recorded, storeOf, UNAUTHORIZED,
+  UNAVAILABLE, URL
 } from './fixtures/build.js'
 
-/** Text that no caller may see. */
+/** A text that must not be in a reply. */
 const SECRET = 'mongodb://user:pw@10.0.0.7:27017 boom'
 
-const INTERNAL = inEnvelope('Internal Server Error', 'error-internal-server-error')
-const UNAVAILABLE =
-  inEnvelope('The import data cannot be read at the moment. Please try again in a few seconds.', 'error-service-unavailable')
+const INTERNAL = errorBody('Internal Server Error', 'error-internal-server-error')
 
-/** The contract's envelope: byte for byte. */
-function inEnvelope (message: string, code: string): string {
+/** The body of an error reply. */
+function errorBody (message: string, code: string): string {
   return `{"success":false,"error":"${message} [${code}]","errorType":"${code}"}`
 }
 
-/** The reply to a caller who has called too often: byte for byte. */
+/** The body of the reply when a rate limit is exceeded. */
 function tooMany (seconds: number): string {
-  return inEnvelope(`Error, too many requests. Please slow down. You must wait ${seconds} seconds before trying this endpoint again.`,
+  return errorBody(`Error, too many requests. Please slow down. You must wait ${seconds} seconds before trying this endpoint again.`,
     'error-too-many-requests')
 }
 
-/** An error as other plugins throw them. */
+/** An error with properties, as other plugins throw them. */
 function failure (message: string, properties: object): Error {
   return Object.assign(new Error(message), properties)
 }
 
-/** A server of a host that has set things up, by `prepare`, before it registers the plugin. */
+/** A server of a host that calls `prepare` before it registers the plugin. */
 async function buildAfter (
   t: Test,
   prepare: (app: FastifyInstance) => unknown,
@@ -49,25 +48,25 @@ function buildThrowing (t: Test, thrown: unknown, server: FastifyServerOptions =
   return buildAfter(t, app => app.addHook('onRequest', async () => { throw thrown }), server)
 }
 
-/** What the hooks of a host can throw, and the reply that comes of it. */
+/** What a host's hooks can throw, and the reply. */
 const foreign: Record<string, [thrown: unknown, status: number, body: string]> = {
   'a 413 with a code': [
     failure('Request body is too large', { statusCode: 413, code: 'FST_ERR_CTP_BODY_TOO_LARGE' }),
-    413, inEnvelope('Request body is too large', 'FST_ERR_CTP_BODY_TOO_LARGE')
+    413, errorBody('Request body is too large', 'FST_ERR_CTP_BODY_TOO_LARGE')
   ],
   'a 431 without a code': [
     failure('Too many cookies', { statusCode: 431 }),
-    431, inEnvelope('Too many cookies', 'error-request-header-fields-too-large')
+    431, errorBody('Too many cookies', 'error-request-header-fields-too-large')
   ],
-  'a 400': [failure('No such tenant', { statusCode: 400 }), 400, inEnvelope('No such tenant', 'error-bad-request')],
-  'a 401': [failure('Log in again', { statusCode: 401 }), 401, inEnvelope('Log in again', 'error-unauthorized')],
+  'a 400': [failure('No such tenant', { statusCode: 400 }), 400, errorBody('No such tenant', 'error-bad-request')],
+  'a 401': [failure('Log in again', { statusCode: 401 }), 401, errorBody('Log in again', 'error-unauthorized')],
   'a 403 of @fastify/error': [
-    new (createError('FST_NOT_HERE', 'Not from %s', 403))('there'), 403, inEnvelope('Not from there', 'FST_NOT_HERE')
+    new (createError('FST_NOT_HERE', 'Not from %s', 403))('there'), 403, errorBody('Not from there', 'FST_NOT_HERE')
   ],
-  'a 418': [failure('Short and stout', { statusCode: 418 }), 418, inEnvelope('Short and stout', 'error-i-m-a-teapot')],
-  'a 499, for which there is no word': [failure('Gone already', { statusCode: 499 }), 499, inEnvelope('Gone already', 'error-unknown')],
-  'a 409 without a word': [failure('', { statusCode: 409 }), 409, inEnvelope('Conflict', 'error-conflict')],
-  'a code that is no text': [failure('No such tenant', { statusCode: 404, code: 7 }), 404, inEnvelope('No such tenant', 'error-not-found')],
+  'a 418': [failure('Short and stout', { statusCode: 418 }), 418, errorBody('Short and stout', 'error-i-m-a-teapot')],
+  'a 499, which has no reason phrase': [failure('Gone already', { statusCode: 499 }), 499, errorBody('Gone already', 'error-unknown')],
+  'a 409 without a message': [failure('', { statusCode: 409 }), 409, errorBody('Conflict', 'error-conflict')],
+  'a code that is not a string': [failure('No such tenant', { statusCode: 404, code: 7 }), 404, errorBody('No such tenant', 'error-not-found')],
   'a 429 without a Retry-After': [failure('Slow down', { statusCode: 429 }), 429, tooMany(60)],
   'an error': [new Error(SECRET), 500, INTERNAL],
   'an error with a code': [failure(SECRET, { code: 'ECONNREFUSED' }), 500, INTERNAL],
@@ -75,23 +74,23 @@ const foreign: Record<string, [thrown: unknown, status: number, body: string]> =
   'a 502': [failure(SECRET, { statusCode: 502 }), 500, INTERNAL],
   'a 504': [failure(SECRET, { statusCode: 504 }), 500, INTERNAL],
   'a 503': [failure(SECRET, { statusCode: 503 }), 503, UNAVAILABLE],
-  'a status that is no error\'s': [failure(SECRET, { statusCode: 200 }), 500, INTERNAL],
-  'a status that is none': [failure(SECRET, { statusCode: 4000 }), 500, INTERNAL],
-  'a status between two': [failure(SECRET, { statusCode: 404.5 }), 500, INTERNAL],
-  'a status that is no number': [failure(SECRET, { statusCode: '404' }), 500, INTERNAL],
+  'a status that is not an error': [failure(SECRET, { statusCode: 200 }), 500, INTERNAL],
+  'a status out of range': [failure(SECRET, { statusCode: 4000 }), 500, INTERNAL],
+  'a fractional status': [failure(SECRET, { statusCode: 404.5 }), 500, INTERNAL],
+  'a status that is not a number': [failure(SECRET, { statusCode: '404' }), 500, INTERNAL],
   'a string': [SECRET, 500, INTERNAL],
   'a number': [404, 500, INTERNAL],
   undefined: [undefined, 500, INTERNAL],
   null: [null, 500, INTERNAL],
-  'an object that is no error': [{ statusCode: 404, message: SECRET, stack: SECRET }, 500, INTERNAL],
-  'an error with more to it': [
+  'an object that is not an Error': [{ statusCode: 404, message: SECRET, stack: SECRET }, 500, INTERNAL],
+  'an error with additional properties': [
     failure('No such tenant', { statusCode: 404, stack: SECRET, validation: [SECRET], headers: { 'x-secret': SECRET }, success: true }),
-    404, inEnvelope('No such tenant', 'error-not-found')
+    404, errorBody('No such tenant', 'error-not-found')
   ]
 }
 
 for (const [name, [thrown, status, expected]] of Object.entries(foreign)) {
-  t.test(`${name} that a hook of the host throws is answered ${status} in the contract's envelope`, async t => {
+  t.test(`${name} thrown by a hook of the host gets a ${status} reply in the error format`, async t => {
     const reply = await call(await buildThrowing(t, thrown))
     t.strictSame([reply.statusCode, reply.body], [status, expected])
     t.equal(reply.headers['content-type'], 'application/json; charset=utf-8')
@@ -99,7 +98,7 @@ for (const [name, [thrown, status, expected]] of Object.entries(foreign)) {
   })
 }
 
-t.test('an error is in the envelope whatever hook of the host throws it', async t => {
+t.test('an error from any hook of the host is in the error format', async t => {
   const error = failure('No such tenant', { statusCode: 404 })
   const add: Record<string, (app: FastifyInstance) => void> = {
     onRequest: app => app.addHook('onRequest', async () => { throw error }),
@@ -112,17 +111,17 @@ t.test('an error is in the envelope whatever hook of the host throws it', async 
   }
   for (const [name, hook] of Object.entries(add)) {
     const { statusCode, body } = await call(await buildAfter(t, hook))
-    t.strictSame([statusCode, body], [404, inEnvelope('No such tenant', 'error-not-found')], name)
+    t.strictSame([statusCode, body], [404, errorBody('No such tenant', 'error-not-found')], name)
   }
 })
 
-t.test('an onSend hook of the host that throws whatever is sent leaves no word of its error in the reply', async t => {
+t.test('an onSend hook of the host that always throws does not reveal its error in the reply', async t => {
   const app = await buildAfter(t, app => app.addHook('onSend', async () => { throw new Error(SECRET) }))
   const { statusCode, body } = await call(app)
   t.strictSame([statusCode, body], [500, INTERNAL])
 })
 
-t.test('a 429 of @fastify/rate-limit says in its message how long to wait, as its Retry-After does', async t => {
+t.test('the message of a 429 of @fastify/rate-limit has the same wait as its Retry-After', async t => {
   const app = await buildAfter(t, app => app.register(rateLimit, { max: 2, timeWindow: 7000 }))
   for (let calls = 0; calls < 2; calls++) t.equal((await call(app)).body, NOTHING_STAGED)
   const { statusCode, headers, body } = await call(app)
@@ -131,7 +130,7 @@ t.test('a 429 of @fastify/rate-limit says in its message how long to wait, as it
   t.match(headers, { 'x-ratelimit-limit': '2', 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': /^[0-7]$/ })
 })
 
-t.test('a 429 says the seconds of its Retry-After, or those of the usual window where that is no number of them', async t => {
+t.test('the message of a 429 has the seconds of its Retry-After, or of the default window if that is not a number of seconds', async t => {
   for (const [retryAfter, seconds] of [['90', 90], ['', 60], ['soon', 60], ['Wed, 21 Oct 2026 07:28:00 GMT', 60]] as const) {
     const app = await buildAfter(t, app => app.addHook('onRequest', async (_request, reply) => {
       reply.header('Retry-After', retryAfter)
@@ -142,7 +141,7 @@ t.test('a 429 says the seconds of its Retry-After, or those of the usual window 
   }
 })
 
-t.test('an error of a hook that runs after a waiting reply was made has neither its Retry-After nor its ETag', async t => {
+t.test('an error of a hook that runs after a waiting reply was created has neither its Retry-After nor its ETag', async t => {
   const waiting = operation({ status: 'importer_preparing_users', updatedAt: new Date() })
   for (const [retryAfter, seconds] of [[undefined, 60], ['30', 30]] as const) {
     const app = Fastify()
@@ -173,7 +172,7 @@ t.test('a 503 without a Retry-After gets one', async t => {
   t.match(headers['retry-after'], /^[1-9]\d*$/)
 })
 
-t.test('what the host throws before the route is not asked of the look-up or the store', async t => {
+t.test('after an error of the host before the route, neither the look-up nor the store is called', async t => {
   const { options, calls } = recorded()
   const app = Fastify()
   t.teardown(() => app.close())
@@ -183,7 +182,7 @@ t.test('what the host throws before the route is not asked of the look-up or the
   t.strictSame(calls, [])
 })
 
-t.test('a 5xx is logged as an error, with what was thrown, and any other as information', async t => {
+t.test('a 5xx is logged at the level error with its cause, and any other error at the level info', async t => {
   for (const [name, [thrown, status, expected]] of Object.entries(foreign)) {
     const log = captureLog()
     await call(await buildThrowing(t, thrown, log.server))
@@ -194,14 +193,14 @@ t.test('a 5xx is logged as an error, with what was thrown, and any other as info
   }
 })
 
-t.test('what a store gives that is not what it has to give is a 500, which no retry mends, and the log says which method', async t => {
+t.test('a value of the wrong kind from a store causes a 500 without Retry-After, and the log names the method', async t => {
   const log = captureLog()
   const reply = await call(await build(t, { store: storeOf({ countMessages: async () => 1.5 }) }, log.server))
   t.strictSame([reply.statusCode, reply.body, reply.headers['retry-after']], [500, INTERNAL, undefined])
   t.match(log.records().find(({ level }) => level === levels.error)?.err, { message: /countMessages/ })
 })
 
-t.test('the host\'s own error handler has no part in this route, and keeps the rest', async t => {
+t.test('the host\'s error handler is not called for this route, but for the host\'s other routes', async t => {
   let handled = 0
   const app = await buildAfter(t, app => {
     app.addHook('onRequest', async request => { if (request.headers['x-throw'] !== undefined) throw new Error(SECRET) })
@@ -224,7 +223,7 @@ t.test('the host\'s own error handler has no part in this route, and keeps the r
   t.strictSame([statusCode, body, handled], [599, 'Error: of another route', 1])
 })
 
-t.test('NODE_ENV=development changes no reply', async t => {
+t.test('NODE_ENV=development does not change the replies', async t => {
   const { NODE_ENV } = process.env
   t.teardown(() => {
     if (NODE_ENV === undefined) delete process.env.NODE_ENV
@@ -239,19 +238,19 @@ t.test('NODE_ENV=development changes no reply', async t => {
   }
 })
 
-t.test('every error of the contract is shown as the contract has it', async t => {
+t.test('every documented error has the documented body', async t => {
   const refuse = (properties: Partial<ImportOperation>) => ({ store: storeOf({ latestOperation: async () => operation(properties) }) })
   const rows: Array<[changes: Partial<ImportFileDataOptions>, statusCode: number, body: string]> = [
     [{ lookupUser: () => null }, 401, UNAUTHORIZED],
     [{ hasPermission: () => false }, 403, FORBIDDEN],
-    [{ store: storeOf({ latestOperation: async () => null }) }, 400, inEnvelope('Import Operation Not Found', 'error-operation-not-found')],
-    [refuse({ importerKey: 'mine' }), 400, inEnvelope('The importer (mine) has no import class defined.', 'error-importer-not-defined')],
+    [{ store: storeOf({ latestOperation: async () => null }) }, 400, errorBody('Import Operation Not Found', 'error-operation-not-found')],
+    [refuse({ importerKey: 'mine' }), 400, errorBody('The importer (mine) has no import class defined.', 'error-importer-not-defined')],
     [refuse({ importerKey: '%s %d </script>' }), 400,
-      inEnvelope('The importer (%s %d </script>) has no import class defined.', 'error-importer-not-defined')],
+      errorBody('The importer (%s %d </script>) has no import class defined.', 'error-importer-not-defined')],
     [refuse({ status: 'importer_preparing_users', valid: false }), 400,
-      inEnvelope('Invalid Import Operation', 'error-import-operation-invalid')],
+      errorBody('Invalid Import Operation', 'error-import-operation-invalid')],
     [refuse({ status: 'importer_import_failed' }), 400,
-      inEnvelope('Failed to process import file. Please check the file format and try again.', 'error-import-file-format-invalid')],
+      errorBody('Failed to process import file. Please check the file format and try again.', 'error-import-file-format-invalid')],
     [{ store: storeOf({ latestOperation: async () => { throw new Error(SECRET) } }) }, 503, UNAVAILABLE]
   ]
   for (const [changes, statusCode, body] of rows) {
@@ -260,7 +259,7 @@ t.test('every error of the contract is shown as the contract has it', async t =>
   }
 })
 
-t.test('a reply that a hook of the host gives itself is left as it is', async t => {
+t.test('a reply sent by a hook of the host is not changed', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
   app.addHook('onRequest', async (_request, reply) => reply.code(503).send({ message: 'maintenance' }))

@@ -15,12 +15,12 @@ import { startProxy } from './fixtures/tcp-proxy.js'
 const mongo = await startMongo(t)
 const needsServer = { skip: mongo.missing }
 
-/** The sample import, as mongoimport would bring it into a database. */
+/** Inserts the sample import into a database, as mongoimport does. */
 async function importSample (db: Db): Promise<void> {
   for (const [name, documents] of Object.entries(await loadDump(SAMPLE_IMPORT))) await db.collection(name).insertMany(documents.map((document: object) => ({ ...document })))
 }
 
-/** Where a server logs to: `logged` settles once a line with such a text has come. */
+/** A stream for a server's log. `logged` resolves when a text was logged. */
 function captureOutput () {
   const output = Object.assign(new PassThrough({ encoding: 'utf8' }), { isTTY: false })
   let log = ''
@@ -29,7 +29,7 @@ function captureOutput () {
   return { output, logged, log: () => log }
 }
 
-/** The example server over a database, and what it logs. */
+/** The example server with a database, and its log. */
 async function build (t: Test, env: NodeJS.ProcessEnv) {
   const { output, ...captured } = captureOutput()
   const app = await buildServer(readSettings(env), output)
@@ -37,26 +37,26 @@ async function build (t: Test, env: NodeJS.ProcessEnv) {
   return { app, ...captured }
 }
 
-/** A selection with its lists in an order of their own: a database promises none. */
+/** A selection with sorted lists, because a database guarantees no order. */
 function inOrder (reply: Reply): Selection {
   const { users, channels, contacts = [], ...rest }: Selection = reply.json()
   const byText = (a: object, b: object) => JSON.stringify(a) < JSON.stringify(b) ? -1 : 1
   return { ...rest, users: users.sort(byText), channels: channels.sort(byText), contacts: contacts.sort(byText) }
 }
 
-t.test('MONGODB_URL serves Rocket.Chat\'s own database', needsServer, async t => {
+t.test('with MONGODB_URL the server reads Rocket.Chat\'s database', needsServer, async t => {
   const { db } = mongo.database(t)
   await importSample(db)
   const { app, logged } = await build(t, { MONGODB_URL: mongo.url(db.databaseName) })
   await logged('Connected to the database')
   const { app: fromFolder } = await build(t, {})
-  t.strictSame(inOrder(await call(app)), inOrder(await call(fromFolder)), 'as the same documents in a folder')
+  t.strictSame(inOrder(await call(app)), inOrder(await call(fromFolder)), 'like the same documents in a folder')
   t.equal((await call(app, { headers: { 'x-auth-token': 'wrong' } })).body, UNAUTHORIZED)
   const second = { 'x-user-id': 'kQ7mWZs4hNbT9eRfx', 'x-auth-token': 'Hb2-vXq7LrT0sYw4PzN8cKdJ5mUeG1aFi3oQ6RtZx9E' }
   t.equal((await call(app, { headers: second })).body, FORBIDDEN)
 })
 
-t.test('F1: it starts while the database is away, says so, answers 503, and recovers by itself', needsServer, async t => {
+t.test('F1: if the database is down at the start, the server logs it, replies 503, and recovers by itself', needsServer, async t => {
   const { db } = mongo.database(t)
   await importSample(db)
   const proxy = await startProxy(mongo.port, mongo.host)
@@ -64,23 +64,23 @@ t.test('F1: it starts while the database is away, says so, answers 503, and reco
   await proxy.refuse()
   const { app, logged, log } = await build(t, { MONGODB_URL: mongo.url(db.databaseName, proxy) })
   await logged('The database cannot be reached')
-  const away = await call(app)
-  t.equal(away.statusCode, 503)
-  t.match(away.headers, { 'retry-after': /^[1-9]\d*$/ })
+  const unavailable = await call(app)
+  t.equal(unavailable.statusCode, 503)
+  t.match(unavailable.headers, { 'retry-after': /^[1-9]\d*$/ })
   await proxy.restore()
   await logged('Connected to the database')
   t.equal((await call(app)).json().users.length, 30)
   await proxy.refuse()
   t.equal((await call(app)).statusCode, 503)
   await proxy.restore()
-  // The driver may hold more than one connection that it does not know to be dead.
+  // The driver may have several broken connections that it has not detected yet.
   let reply = await call(app)
   while (reply.statusCode === 503) reply = await call(app)
   t.equal(reply.json().users.length, 30)
   t.notMatch(log(), 'Zu-Z6eKzIIz7MCCRGeHi29bYkXZCJ4SxFC0JAasqm92')
 })
 
-t.test('at its start it says how to call it, with a user and a token to be filled in', async t => {
+t.test('at the start it prints how to call it, with placeholders for the user and the token', async t => {
   const { output, logged, log } = captureOutput()
   const app = await start({ PORT: '0', MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' }, output)
   t.teardown(() => app?.close())
@@ -88,7 +88,7 @@ t.test('at its start it says how to call it, with a user and a token to be fille
   t.match(log(), /Listening on (http:\S+)\. Try it: curl -H 'X-User-Id: <user id>' -H 'X-Auth-Token: <token>' '\1\/api/)
 })
 
-t.test('it says that it serves the database once that has answered, and not before', needsServer, async t => {
+t.test('it logs that it serves the database only when the database has replied', needsServer, async t => {
   const proxy = await startProxy(mongo.port, mongo.host)
   t.after(() => proxy.close())
   await proxy.refuse()
@@ -102,7 +102,7 @@ t.test('it says that it serves the database once that has answered, and not befo
   await logged('Connected to the database: serving the import in it')
 })
 
-t.test('it closes while it still tries to reach the database', async t => {
+t.test('it closes while it tries to connect to the database', async t => {
   const env = { MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' }
   const { app: atOnce } = await build(t, env)
   await t.resolves(atOnce.close())
@@ -116,14 +116,14 @@ for (const [url, problem] of [
   ['mongodb://localhost:27017', /^MONGODB_URL names no database/],
   ['mongodb://localhost:27017/?directConnection=true', /^MONGODB_URL names no database/]
 ] as const) {
-  t.test(`the MONGODB_URL ${url} is refused in one line`, async t => {
+  t.test(`the MONGODB_URL ${url} is rejected with a one-line message`, async t => {
     await t.rejects(build(t, { MONGODB_URL: url }), Object.assign(new StartupError(), { message: problem }))
   })
 }
 
-t.test('a wrong ROCKETCHAT_URL is refused in one line, which does not repeat it: it may hold a password', async t => {
+t.test('an invalid ROCKETCHAT_URL is rejected with a one-line message that does not contain the URL, which may have a password', async t => {
   for (const url of ['rocketchat', 'ftp://admin:secret@rocketchat', 'http://admin:secret@rocketchat/?tenant=1', 'http://admin:secret@[']) {
-    const message = /^ROCKETCHAT_URL is not a URL of HTTP or HTTPS without a query: set it to the URL of Rocket.Chat itself[^\n]*$/
+    const message = /^ROCKETCHAT_URL is not an HTTP or HTTPS URL without a query: set it to the URL of Rocket.Chat itself[^\n]*$/
     await t.rejects(build(t, { ROCKETCHAT_URL: url }), { message })
   }
   t.ok(await build(t, { ROCKETCHAT_URL: 'http://localhost:3001' }))

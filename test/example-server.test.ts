@@ -22,10 +22,10 @@ import { FORBIDDEN, UNAUTHORIZED, call, caller, callerLines, requestText, sendTe
 
 const script = fileURLToPath(new URL('../examples/server.ts', import.meta.url))
 
-/** The sample's user who may not run imports. */
+/** The user of the sample import who may not run imports. */
 const secondUser = { 'x-user-id': 'kQ7mWZs4hNbT9eRfx', 'x-auth-token': 'Hb2-vXq7LrT0sYw4PzN8cKdJ5mUeG1aFi3oQ6RtZx9E' }
 
-/** Where a server of these tests writes to: a pipe, or what it takes for a terminal; `written()` is what has come. */
+/** An output for a server, optionally as a terminal. `written()` returns its content. */
 function outputOf ({ isTTY = false } = {}) {
   const output = Object.assign(new PassThrough({ encoding: 'utf8' }), { isTTY })
   let written = ''
@@ -33,7 +33,7 @@ function outputOf ({ isTTY = false } = {}) {
   return Object.assign(output, { written: () => written })
 }
 
-/** A server as the environment says, closed when the test ends. */
+/** A server with the settings of an environment. It is closed when the test ends. */
 async function build (t: Test, env: NodeJS.ProcessEnv = {}, output = outputOf(), serve?: Serve): Promise<FastifyInstance> {
   const app = await buildServer(readSettings(env), output, serve)
   t.teardown(() => app.close())
@@ -42,7 +42,7 @@ async function build (t: Test, env: NodeJS.ProcessEnv = {}, output = outputOf(),
 
 const hashedToken = hashLoginToken(caller['x-auth-token'])
 
-/** The files of a folder as mongoexport writes it, with the documented user and nothing staged; with what a test wants changed. */
+/** The files of a folder as mongoexport writes them, with the documented user and no staged records, and a test's changes. */
 function dump (changes: Record<string, string | object[]> = {}): Record<string, string> {
   const files = {
     'rocketchat_import.json': [operation()],
@@ -55,7 +55,7 @@ function dump (changes: Record<string, string | object[]> = {}): Record<string, 
     [name, typeof content === 'string' ? content : content.map(document => `${JSON.stringify(document)}\n`).join('')]))
 }
 
-/** An operation that is ready, as mongoexport writes it; with what a test wants changed. */
+/** An operation that is ready for selection, as mongoexport writes it, with a test's changes. */
 function operation (changes: object = {}): object {
   return {
     _id: { $oid: '507f1f77bcf86cd799439011' },
@@ -72,13 +72,13 @@ function staged (dataType: string, data: object | null): object {
   return { _id: { $oid: '507f1f77bcf86cd799439012' }, dataType, data }
 }
 
-/** What keeps a server over this folder from starting. */
+/** The start-up error of a server with this folder. */
 async function problemOf (dataDir: string): Promise<string> {
   return buildServer(readSettings({ DATA_DIR: dataDir }), outputOf()).then(
     () => 'none', failure => failure instanceof StartupError ? failure.message : `not a StartupError: ${failure}`)
 }
 
-/** What is wrong with an environment. */
+/** The start-up error for an environment. */
 function problemIn (env: NodeJS.ProcessEnv): string {
   try {
     readSettings(env)
@@ -88,11 +88,11 @@ function problemIn (env: NodeJS.ProcessEnv): string {
   }
 }
 
-/** The example as a process of its own, ended when the test is. */
+/** Starts the example as a separate process. It is killed when the test ends. */
 function run (t: Test, env: NodeJS.ProcessEnv, { cwd = process.cwd(), path = script, args = [] as string[] } = {}) {
   const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), path, ...args], {
     cwd,
-    // Coverage of it, which tap would see to, is of another translation of the same files, and cannot be added up.
+    // Its coverage would refer to differently compiled files, and cannot be merged.
     env: { PATH: process.env.PATH, _TAPJS_PROCESSINFO_COVERAGE_: '0', PORT: '0', ...env },
     stdio: ['ignore', 'pipe', 'pipe']
   })
@@ -100,14 +100,14 @@ function run (t: Test, env: NodeJS.ProcessEnv, { cwd = process.cwd(), path = scr
   const end = Promise.all([once(child, 'close'), text(child.stderr)]).then(([[code], errors]) => ({ code, errors }))
   return {
     stdout: child.stdout,
-    /** Its exit code, and what it has written to stderr, when it has ended. */
+    /** Resolves with its exit code and its stderr when it has exited. */
     end,
-    /** Ends it by a signal. */
+    /** Sends a signal, and waits for its exit. */
     async signal (name: NodeJS.Signals) {
       child.kill(name)
       return end
     },
-    /** What it has written to stdout, up to the curl command, and the URL in that. */
+    /** Its stdout up to the curl command, and the URL in the command. */
     async announcement () {
       let written = ''
       child.stdout.setEncoding('utf8')
@@ -119,12 +119,12 @@ function run (t: Test, env: NodeJS.ProcessEnv, { cwd = process.cwd(), path = scr
           return { written, url }
         }
       }
-      throw new Error(`it has ended: ${(await end).errors}`)
+      throw new Error(`The process exited: ${(await end).errors}`)
     }
   }
 }
 
-/** A server of TCP that listens until the test ends. */
+/** A TCP server that listens until the test ends. */
 async function tcpServer (t: Test, onConnection: (socket: Socket) => void = () => {}): Promise<Server> {
   const server = createServer(onConnection).listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -146,7 +146,7 @@ function connectTo (server: Server): Socket {
   return connect(portOf(server), '127.0.0.1')
 }
 
-/** Starts a server within the test, to be closed when it ends; gives it, and what it has written. */
+/** Starts a server in this process, until the test ends. Returns it and its output. */
 async function startHere (t: Test, env: NodeJS.ProcessEnv, output = outputOf(), args: string[] = []) {
   const errors = outputOf()
   const app = await start({ PORT: '0', ...env }, output, errors, undefined, args)
@@ -156,9 +156,9 @@ async function startHere (t: Test, env: NodeJS.ProcessEnv, output = outputOf(), 
   return { app, written: output.written(), errors: errors.written(), exitCode }
 }
 
-// The sample.
+// The sample import.
 
-t.test('the sample answers the documented call with everything that it has staged', async t => {
+t.test('with the sample import the documented call gets all staged records', async t => {
   const documents: Array<{ dataType: string, data: { t?: string } }> =
     readFileSync(join(SAMPLE_IMPORT, 'rocketchat_import_data.json'), 'utf8').trim().split('\n').map(line => JSON.parse(line))
   const count = (dataType: string) => documents.filter(document => document.dataType === dataType).length
@@ -172,30 +172,30 @@ t.test('the sample answers the documented call with everything that it has stage
     name: 'Slack', users: count('user'), channels: rooms + 1, contacts: count('contact'), messages: count('message'), success: true
   })
   t.equal(channels.at(-1).channel_id, '__directMessages__')
-  t.ok(users.length >= 20 && messages >= 200, 'it is rich enough to show everything')
+  t.ok(users.length >= 20 && messages >= 200, 'it has enough records for a demonstration')
 })
 
-t.test('the sample refuses a call without the headers by the documented bytes', async t => {
+t.test('with the sample import a call without the headers gets the documented 401 reply', async t => {
   const reply = await call(await build(t), { headers: { 'x-user-id': undefined, 'x-auth-token': undefined } })
   t.equal(reply.statusCode, 401)
   t.equal(reply.body, UNAUTHORIZED)
 })
 
-t.test('the sample refuses its second user by the documented bytes', async t => {
+t.test('with the sample import the second user gets the documented 403 reply', async t => {
   const reply = await call(await build(t), { headers: secondUser })
   t.equal(reply.statusCode, 403)
   t.equal(reply.body, FORBIDDEN)
 })
 
-// A folder of one's own.
+// Another folder.
 
-t.test('a folder of one\'s own is served', async t => {
+t.test('another folder can be served', async t => {
   const app = await build(t, { DATA_DIR: t.testdir(dump()) })
   const reply = await call(app)
   t.equal(reply.body, '{"name":"Slack","users":[],"channels":[],"message_count":0,"success":true}')
 })
 
-t.test('an import that is being prepared is served as such', async t => {
+t.test('an import that is being prepared gets a waiting reply', async t => {
   const status = 'importer_preparing_messages'
   const app = await build(t, { DATA_DIR: t.testdir(dump({ 'rocketchat_import.json': [operation({ status })] })) })
   const reply = await call(app)
@@ -203,7 +203,7 @@ t.test('an import that is being prepared is served as such', async t => {
   t.match(reply.json(), { waiting: true, step: status, updated_at: '2026-03-01T08:30:00.000Z', success: true })
 })
 
-t.test('an import that has failed is served as such', async t => {
+t.test('an import that has failed gets the error reply', async t => {
   const status = 'importer_import_failed'
   const app = await build(t, { DATA_DIR: t.testdir(dump({ 'rocketchat_import.json': [operation({ status })] })) })
   const reply = await call(app)
@@ -211,21 +211,21 @@ t.test('an import that has failed is served as such', async t => {
   t.equal(reply.json().errorType, 'error-import-file-format-invalid')
 })
 
-t.test('a folder without an import operation is served as such', async t => {
+t.test('a folder without an import operation gets the error reply', async t => {
   const app = await build(t, { DATA_DIR: t.testdir(dump({ 'rocketchat_import.json': '' })) })
   const reply = await call(app)
   t.equal(reply.statusCode, 400)
   t.equal(reply.json().errorType, 'error-operation-not-found')
 })
 
-t.test('the newest of several operations is served, by their Extended JSON dates', async t => {
+t.test('the newest of several operations by its Extended JSON date is served', async t => {
   const older = operation({ ts: { $date: '2025-12-31T00:00:00Z' }, status: 'importer_import_failed' })
   const newer = operation({ ts: { $date: { $numberLong: '1772400000000' } }, importerKey: 'csv' })
   const app = await build(t, { DATA_DIR: t.testdir(dump({ 'rocketchat_import.json': [older, newer, older] })) })
   t.equal((await call(app)).json().name, 'CSV')
 })
 
-t.test('ill records of a folder fail no reply', async t => {
+t.test('malformed records in a folder do not cause an error reply', async t => {
   const app = await build(t, {
     DATA_DIR: t.testdir(dump({
       'rocketchat_import_data.json': [
@@ -244,7 +244,7 @@ t.test('ill records of a folder fail no reply', async t => {
   t.equal(reply.json().users.length, 1)
 })
 
-t.test('blank lines, line ends of Windows and a last line without an end are read', async t => {
+t.test('blank lines, Windows line endings and a last line without a line ending are accepted', async t => {
   const [one, two, three] = ['U1', 'U2', 'U3'].map(id => JSON.stringify(staged('user', { importIds: [id] })))
   const app = await build(t, {
     DATA_DIR: t.testdir(dump({ 'rocketchat_import_data.json': `\n${one}\r\n  \n${two}\n\n${three}` }))
@@ -252,7 +252,7 @@ t.test('blank lines, line ends of Windows and a last line without an end are rea
   t.same((await call(app)).json().users.map((user: { user_id: string }) => user.user_id), ['U1', 'U2', 'U3'])
 })
 
-t.test('a name may hold U+2028, which ends no line', async t => {
+t.test('a name may contain U+2028, which is not a line ending', async t => {
   const username = 'one\u2028line'
   const app = await build(t, {
     DATA_DIR: t.testdir(dump({ 'rocketchat_import_data.json': [staged('user', { importIds: ['U1'], username })] }))
@@ -260,7 +260,7 @@ t.test('a name may hold U+2028, which ends no line', async t => {
   t.equal((await call(app)).json().users[0].username, username)
 })
 
-t.test('lines that are longer than what one read of the file brings are read whole', async t => {
+t.test('lines that are longer than one read of the file are read completely', async t => {
   const username = 'é'.repeat(100_000)
   const app = await build(t, {
     DATA_DIR: t.testdir(dump({
@@ -270,20 +270,20 @@ t.test('lines that are longer than what one read of the file brings are read who
   t.same((await call(app)).json().users.map((user: { username: string }) => user.username), [username, username])
 })
 
-// A folder that cannot be served.
+// Folders that cannot be served.
 
-t.test('a folder that is not there is named, and so are the files to put into one', async t => {
+t.test('the error for a missing folder names it and the files that it must contain', async t => {
   const dataDir = join(t.testdir(), 'nowhere')
   t.equal(await problemOf(dataDir), `${dataDir} is not a folder: set DATA_DIR to one with rocketchat_import.json, ` +
     'rocketchat_import_data.json, users.json and rocketchat_permissions.json, as mongoexport writes them.')
 })
 
-t.test('a file in place of the folder is named', async t => {
+t.test('the error for a file in place of the folder names it', async t => {
   const dataDir = join(t.testdir({ file: '' }), 'file')
   t.match(await problemOf(dataDir), `${dataDir} is not a folder: `)
 })
 
-t.test('each of the four files is named when it is missing, and so is the command that writes it', async t => {
+t.test('the error for each missing file names it and the command that writes it', async t => {
   for (const file of Object.keys(dump())) {
     const { [file]: _missing, ...others } = dump()
     const dataDir = t.testdir(others)
@@ -293,22 +293,22 @@ t.test('each of the four files is named when it is missing, and so is the comman
   }
 })
 
-t.test('a folder in place of a file is named', async t => {
+t.test('the error for a folder in place of a file names it', async t => {
   const dataDir = t.testdir({ ...dump(), 'users.json': {} })
   t.match(await problemOf(dataDir), `${join(dataDir, 'users.json')} cannot be read (Error: EISDIR: `)
 })
 
-t.test('a line that is not JSON is named by its file and its number', async t => {
+t.test('the error for a line that is not JSON names the file and the line number', async t => {
   const dataDir = t.testdir(dump({ 'users.json': '{"_id":"1"}\n\n{"_id":x}\n' }))
   t.match(await problemOf(dataDir), `${join(dataDir, 'users.json')}, line 3: not Extended JSON (document 2, `)
 })
 
-t.test('a line that is JSON, but not Extended JSON, is named', async t => {
+t.test('the error for a line that is JSON, but not Extended JSON, names it', async t => {
   const dataDir = t.testdir(dump({ 'rocketchat_import.json': '{"_id":{"$oid":"short"}}' }))
   t.match(await problemOf(dataDir), `${join(dataDir, 'rocketchat_import.json')}, line 1: not Extended JSON (`)
 })
 
-t.test('what is not a document is named, with the command that writes documents', async t => {
+t.test('the error for a value that is not a document names it and the command that writes documents', async t => {
   for (const line of ['[{"_id":"1"}]', 'null', '3', '"text"', '{"$oid":"507f1f77bcf86cd799439011"}', '{"$date":"2026-01-01T00:00:00Z"}']) {
     const dataDir = t.testdir(dump({ 'rocketchat_permissions.json': `{"_id":"run-import"}\n${line}\n` }))
     t.equal(await problemOf(dataDir), `${join(dataDir, 'rocketchat_permissions.json')}, line 2: not a JSON object (document 2). ` +
@@ -316,7 +316,7 @@ t.test('what is not a document is named, with the command that writes documents'
   }
 })
 
-// What mongoexport and Compass write.
+// Formats of mongoexport and Compass.
 
 const oneALine = dump({
   'rocketchat_import_data.json': [
@@ -328,12 +328,12 @@ const oneALine = dump({
 const linesOf = (text: string) => text.split('\n').filter(line => line !== '')
 
 const forms: Record<string, (text: string) => string | Buffer> = {
-  'one document a line': text => text,
-  'without a line end after the last': text => text.trimEnd(),
+  'as one document per line': text => text,
+  'without a last line ending': text => text.trimEnd(),
   'with CRLF': text => text.replaceAll('\n', '\r\n'),
   'with a UTF-8 BOM': text => `\ufeff${text}`,
   'as --jsonArray': text => `[${linesOf(text).join(',')}]\n`,
-  'as --jsonArray with a BOM and line ends': text => `\ufeff\r\n[\r\n${linesOf(text).join(',\r\n')}\r\n]\r\n`,
+  'as --jsonArray with a BOM and line endings': text => `\ufeff\r\n[\r\n${linesOf(text).join(',\r\n')}\r\n]\r\n`,
   'as --pretty': text => linesOf(text).map(line => JSON.stringify(JSON.parse(line), undefined, '\t')).join('\n'),
   'as --jsonArray --pretty': text => JSON.stringify(linesOf(text).map(line => JSON.parse(line)), undefined, 2),
   'as Compass writes it': text => JSON.stringify(linesOf(text).map(line => JSON.parse(line)), undefined, 2).replace(/^\[\n/, '[')
@@ -351,7 +351,7 @@ for (const [name, write] of Object.entries(forms)) {
   }
 }
 
-t.test('integers beyond 2^53 keep their digits, however they are written', async t => {
+t.test('integers beyond 2^53 keep their digits in every notation', async t => {
   const ids = ['9007199254740993', '-9223372036854775808', '9223372036854775807', '18446744073709551616', '7', '1.5']
   const written = [
     '9007199254740993', '{"$numberLong":"-9223372036854775808"}', '9223372036854775807', '18446744073709551616', '{"$numberInt":"7"}',
@@ -363,7 +363,7 @@ t.test('integers beyond 2^53 keep their digits, however they are written', async
   t.strictSame((await call(app)).json().users.map((user: UserItem) => [user.user_id, user.username, user.email]), ids.map(id => [id, id, id]))
 })
 
-t.test('a file in another format is refused in one line that names the format and what to do', async t => {
+t.test('a file in another format is rejected with a one-line message that names the format and the solution', async t => {
   const text = oneALine['users.json'] ?? ''
   const bson = BSON.serialize({ _id: 'ada' })
   const utf16 = Buffer.from(text, 'utf16le')
@@ -391,54 +391,54 @@ t.test('a file in another format is refused in one line that names the format an
   }
 })
 
-t.test('of a file that is one long line, time grows with its length', async t => {
+t.test('a file with a single long line is read in linear time', async t => {
   const users = Array.from({ length: 100_000 }, (_, number) => staged('user', { importIds: [`U${number}`], bio: 'x'.repeat(100) }))
   const app = await build(t, { DATA_DIR: t.testdir(dump({ 'rocketchat_import_data.json': JSON.stringify(users) })) })
   t.equal((await call(app)).json().users.length, 100_000)
 })
 
-t.test('what is wrong with a line is told in one line, whatever is in it', async t => {
+t.test('the error for a line is a one-line message, whatever the line contains', async t => {
   const dataDir = t.testdir(dump({ 'users.json': '\u001b[2J\r\u2028x' }))
   t.match(await problemOf(dataDir), /^[^\p{Cc}\p{Zl}\p{Zp}]+$/u)
 })
 
 // The environment.
 
-t.test('without an environment the sample is served on port 3000, to this machine alone', async t => {
+t.test('by default the sample import is served on port 3000 of 127.0.0.1', async t => {
   t.match(readSettings({}), {
     host: '127.0.0.1', port: 3000, dataDir: SAMPLE_IMPORT, mongodbUrl: undefined, rateLimit: 120, trustProxy: false, logLevel: 'info'
   })
 })
 
-t.test('a variable that is empty counts as one that is not set', async t => {
+t.test('an empty variable counts as not set', async t => {
   t.same(readSettings({ HOST: '', PORT: '', DATA_DIR: '', RATE_LIMIT: '', TRUST_PROXY: '', MONGODB_URL: '', ROCKETCHAT_URL: '', LOG_LEVEL: '', METRICS_PORT: '' }), readSettings({}))
 })
 
-t.test('DATA_DIR is looked for in the working directory', async t => {
+t.test('DATA_DIR is relative to the working directory', async t => {
   t.equal(readSettings({ DATA_DIR: 'data' }).dataDir, join(process.cwd(), 'data'))
 })
 
-t.test('a PORT that is none is told in one line', async t => {
+t.test('an invalid PORT is reported with a one-line message', async t => {
   for (const port of ['65536', '-1', '3000.5', '3e3', '0x10', 'http', ' 3000']) {
     t.equal(problemIn({ PORT: port }), `PORT is "${port}": set it to a whole number from 0 to 65535.`)
   }
 })
 
-t.test('a RATE_LIMIT that is none is told in one line', async t => {
+t.test('an invalid RATE_LIMIT is reported with a one-line message', async t => {
   for (const limit of ['-1', '1.5', 'none', '1000001']) {
     t.equal(problemIn({ RATE_LIMIT: limit }),
       `RATE_LIMIT is "${limit}": set it to a whole number from 0 to 1000000 (calls per minute and address; 0 for no limit).`)
   }
 })
 
-t.test('a LOG_LEVEL that is none is told in one line', async t => {
+t.test('an invalid LOG_LEVEL is reported with a one-line message', async t => {
   t.equal(problemIn({ LOG_LEVEL: 'loud' }),
     'LOG_LEVEL is "loud": set it to one of trace, debug, info, warn, error, fatal, silent.')
 })
 
 // The rate limit.
 
-t.test('calls beyond RATE_LIMIT are refused in the envelope, with the seconds to wait', async t => {
+t.test('calls beyond RATE_LIMIT get a 429 reply in the error format, with the seconds to wait', async t => {
   const app = await build(t, { RATE_LIMIT: '2' })
   const first = await call(app)
   t.equal(first.statusCode, 200)
@@ -453,31 +453,31 @@ t.test('calls beyond RATE_LIMIT are refused in the envelope, with the seconds to
     'before trying this endpoint again. [error-too-many-requests]","errorType":"error-too-many-requests"}')
 })
 
-t.test('RATE_LIMIT=0 is no limit', async t => {
+t.test('RATE_LIMIT=0 disables the limit', async t => {
   const app = await build(t, { RATE_LIMIT: '0' })
   const replies = await Promise.all(Array.from({ length: 150 }, () => call(app)))
   t.ok(replies.every(reply => reply.statusCode === 200))
   t.notOk(replies.some(reply => Object.keys(reply.headers).some(name => name.startsWith('x-ratelimit'))))
 })
 
-t.test('guesses of a token are limited: the limit runs before the look-up (S10)', async t => {
+t.test('S10: guesses of a token are limited, because the limit runs before the look-up', async t => {
   const app = await build(t, { RATE_LIMIT: '2' })
   const guess = async () => (await call(app, { headers: { 'x-auth-token': 'guess' } })).statusCode
   t.same([await guess(), await guess(), await guess()], [401, 401, 429])
 })
 
-t.test('what is not the API is not limited: the page has a dozen files', async t => {
+t.test('other routes are not limited, because the page has a dozen files', async t => {
   const app = await build(t, { RATE_LIMIT: '1' })
   for (const url of ['/', '/page.js', '/style.css', '/docs/json']) t.equal((await app.inject(url)).statusCode, 200, url)
 })
 
-t.test('behind a proxy that is trusted the limit is for the address that the proxy names', async t => {
+t.test('behind a trusted proxy the limit applies to the address that the proxy sends', async t => {
   const app = await build(t, { RATE_LIMIT: '1', TRUST_PROXY: 'true' })
   const from = async (address: string) => (await call(app, { headers: { 'x-forwarded-for': address } })).statusCode
   t.strictSame([await from('192.0.2.1'), await from('192.0.2.1'), await from('192.0.2.2')], [200, 429, 200])
 })
 
-/** The statuses of calls, one after the other, that reach the server from an address with these `X-Forwarded-For`. */
+/** The statuses of successive calls from an address with these `X-Forwarded-For`. */
 async function statusesOf (app: FastifyInstance, remoteAddress: string, forwarded: string[]): Promise<number[]> {
   const statuses: number[] = []
   for (const value of forwarded) {
@@ -486,7 +486,7 @@ async function statusesOf (app: FastifyInstance, remoteAddress: string, forwarde
   return statuses
 }
 
-/** What a proxy sends on for three calls of one caller who forges another address each time. */
+/** What a proxy forwards for three calls of a caller that forges a different address each time. */
 const appended = ['198.51.100.1, 203.0.113.9', '198.51.100.2, 203.0.113.9', 'forged,, 198.51.100.3, 203.0.113.9']
 
 for (const [value, proxy] of [
@@ -500,25 +500,25 @@ for (const [value, proxy] of [
 ] as const) {
   t.test(`with TRUST_PROXY=${value} no forged address bypasses the limit behind a proxy at ${proxy}`, async t => {
     const app = await build(t, { RATE_LIMIT: '2', TRUST_PROXY: value })
-    t.strictSame(await statusesOf(app, proxy, appended), [200, 200, 429], 'an address that the proxy appends')
-    t.strictSame(await statusesOf(app, proxy, ['203.0.113.7', '203.0.113.7', '203.0.113.7']), [200, 200, 429], 'one that it sets')
+    t.strictSame(await statusesOf(app, proxy, appended), [200, 200, 429], 'the proxy appends the address')
+    t.strictSame(await statusesOf(app, proxy, ['203.0.113.7', '203.0.113.7', '203.0.113.7']), [200, 200, 429], 'the proxy sets the address')
     const direct = await statusesOf(app, '203.0.113.8', ['198.51.100.1', '198.51.100.2', '198.51.100.3'])
-    t.strictSame(direct, [200, 200, 429], 'a caller who does not come through the proxy')
+    t.strictSame(direct, [200, 200, 429], 'the caller bypasses the proxy')
   })
 }
 
-t.test('with two proxies that are named the limit is for the address that the outer one saw', async t => {
+t.test('with two trusted proxies the limit applies to the address that the outer one sees', async t => {
   const app = await build(t, { RATE_LIMIT: '2', TRUST_PROXY: '127.0.0.1, 10.0.0.2' })
   const through = appended.map(value => `${value}, 10.0.0.2`)
   t.strictSame(await statusesOf(app, '127.0.0.1', through), [200, 200, 429])
 })
 
-t.test('with TRUST_PROXY=false no X-Forwarded-For counts', async t => {
+t.test('with TRUST_PROXY=false, X-Forwarded-For is ignored', async t => {
   const app = await build(t, { RATE_LIMIT: '2' })
   t.strictSame(await statusesOf(app, '127.0.0.1', ['198.51.100.1', '198.51.100.2', '198.51.100.3']), [200, 200, 429])
 })
 
-t.test('TRUST_PROXY=true, with which callers can forge their address, is warned about', async t => {
+t.test('TRUST_PROXY=true, which lets callers forge their address, logs a warning', async t => {
   const [trusting, careful] = [outputOf(), outputOf()]
   await build(t, { TRUST_PROXY: 'true' }, trusting)
   await build(t, { TRUST_PROXY: 'loopback' }, careful)
@@ -526,23 +526,23 @@ t.test('TRUST_PROXY=true, with which callers can forge their address, is warned 
   t.notMatch(careful.written(), 'TRUST_PROXY')
 })
 
-t.test('a TRUST_PROXY that Fastify does not take is told in one line', async t => {
+t.test('an invalid TRUST_PROXY is reported with a one-line message', async t => {
   for (const value of ['yes', 'nginx', 'loopback,', '10.0.0.1 10.0.0.2', '10.1', '10.0.0.0/33', '10.0.0.0/0', '10.0.0.0/x', '::1/129', 'True']) {
     t.equal(problemIn({ TRUST_PROXY: value }), `TRUST_PROXY is "${value}": set it to the addresses of your reverse proxies, ` +
       'separated by commas: IP addresses, CIDR ranges, or the names loopback, linklocal and uniquelocal.')
   }
 })
 
-t.test('a number of hops as TRUST_PROXY, with which Fastify would trust nobody, is told in one line', async t => {
+t.test('a number of hops as TRUST_PROXY, with which Fastify would trust nobody, is reported with a one-line message', async t => {
   for (const value of ['0', '1', '2']) {
     t.match(problemIn({ TRUST_PROXY: value }), new RegExp(`^TRUST_PROXY is "${value}": a number of hops is not supported, because ` +
       'a caller who connects without the proxy could forge an address\\. Set it to the addresses of your reverse proxies, [^\\n]+$'))
   }
 })
 
-// Settings that are ignored.
+// Ignored settings.
 
-t.test('settings that are ignored are said to be', async t => {
+t.test('ignored settings log a warning', async t => {
   const dataDir = t.testdir(dump())
   const [besideDatabase, besideDemo, used] = [outputOf(), outputOf(), outputOf()]
   const unreachable = 'mongodb://127.0.0.1:1/rocketchat'
@@ -561,9 +561,9 @@ t.test('the demo serves its import even when MONGODB_URL is set', async t => {
   t.match((await call(app)).json(), { waiting: true, step: 'importer_downloading_file' })
 })
 
-// The credentials of the sample.
+// The sample credentials.
 
-t.test('the sample and the demo over it offer credentials with which they can be called', async t => {
+t.test('with the sample import, the server and the demo offer valid sample credentials', async t => {
   for (const serve of [undefined, demoImport]) {
     const app = await build(t, {}, outputOf(), serve)
     const { statusCode, headers, body } = await app.inject('/sample-credentials.json')
@@ -572,11 +572,11 @@ t.test('the sample and the demo over it offer credentials with which they can be
     t.equal(body, JSON.stringify({ userId: caller['x-user-id'], authToken: caller['x-auth-token'] }))
     const { userId, authToken } = JSON.parse(body)
     t.equal((await call(app, { headers: { 'x-user-id': userId, 'x-auth-token': authToken } })).statusCode, 200)
-    t.notMatch((await app.inject('/docs/json')).body, 'sample-credentials', 'they are no part of the API')
+    t.notMatch((await app.inject('/docs/json')).body, 'sample-credentials', 'they are not part of the API')
   }
 })
 
-t.test('no other import offers credentials', async t => {
+t.test('with other imports there are no sample credentials', async t => {
   const dataDir = t.testdir(dump())
   const others = [
     await build(t, { DATA_DIR: dataDir }),
@@ -590,9 +590,9 @@ t.test('no other import offers credentials', async t => {
   }
 })
 
-// Replies that are not the plugin's.
+// Replies of other routes.
 
-t.test('what goes wrong elsewhere in the server is told as far as it is the caller\'s to know', async t => {
+t.test('errors of other routes are in the error format, with the message of client errors only', async t => {
   const app = await build(t)
   app.get('/broken', () => { throw new Error('mongodb://user:pw@host') })
   app.get('/gone', () => { throw Object.assign(new Error('It has moved'), { statusCode: 410 }) })
@@ -603,18 +603,18 @@ t.test('what goes wrong elsewhere in the server is told as far as it is the call
   ])
 })
 
-t.test('a call for which there is no route is told which there is', async t => {
+t.test('a 404 reply names the route', async t => {
   const app = await build(t)
   const replies = await Promise.all([app.inject('/api/v1'), app.inject({ method: 'POST', url: '/api/v1/startImport', payload: {} })])
   for (const { statusCode, headers, body } of replies) {
     t.equal(statusCode, 404)
     t.match(headers, { 'content-type': /^application\/json/, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' })
-    t.equal(body, '{"success":false,"error":"No such route: there is GET /api/v1/getImportFileData. [error-not-found]",' +
+    t.equal(body, '{"success":false,"error":"Route not found: this server has GET /api/v1/getImportFileData. [error-not-found]",' +
       '"errorType":"error-not-found"}')
   }
 })
 
-t.test('a URL that cannot be decoded is refused in the envelope', async t => {
+t.test('a URL that cannot be decoded gets a 400 reply in the error format', async t => {
   const reply = await (await build(t)).inject('/%')
   t.equal(reply.statusCode, 400)
   t.same(reply.json(), {
@@ -622,7 +622,7 @@ t.test('a URL that cannot be decoded is refused in the envelope', async t => {
   })
 })
 
-t.test('a fault of a route added later is told in the log, and not to the caller', async t => {
+t.test('an error of a route that is added later is logged, and not sent to the caller', async t => {
   const output = outputOf()
   const app = await build(t, {}, output)
   app.get('/later', async () => { throw new Error('a secret') })
@@ -633,7 +633,7 @@ t.test('a fault of a route added later is told in the log, and not to the caller
   t.match(output.written(), 'a secret')
 })
 
-t.test('headers that are too large are refused in the envelope', async t => {
+t.test('headers that are too large get a 431 reply in the error format', async t => {
   const app = await build(t)
   const [reply] = await sendText(app, requestText([...callerLines, `X-Large: ${'x'.repeat(20_000)}`]))
   t.equal(reply?.status, 431)
@@ -642,14 +642,14 @@ t.test('headers that are too large are refused in the envelope', async t => {
     '[error-request-header-fields-too-large]","errorType":"error-request-header-fields-too-large"}')
 })
 
-t.test('what is not HTTP is refused in the envelope', async t => {
+t.test('invalid HTTP gets a 400 reply in the error format', async t => {
   const [reply] = await sendText(await build(t), 'hello\r\n\r\n')
   t.equal(reply?.status, 400)
   t.equal(reply?.headers.get('connection'), 'close')
   t.equal(reply?.body, '{"success":false,"error":"The request is not valid HTTP. [error-bad-request]","errorType":"error-bad-request"}')
 })
 
-t.test('a refused request after an answered one on the same connection has a reply of its own', async t => {
+t.test('an invalid request after a valid one on the same connection gets its own reply', async t => {
   const app = await build(t)
   await app.listen({ host: '127.0.0.1', port: 0 })
   const socket = connectTo(app.server)
@@ -660,7 +660,7 @@ t.test('a refused request after an answered one on the same connection has a rep
   t.match(await text(socket), /^HTTP\/1\.1 400 /)
 })
 
-t.test('a reply that is under way is not mixed with the refusal of the next request', async t => {
+t.test('an error reply to the next request is not mixed into a reply in progress', async t => {
   const app = await build(t)
   app.get('/begun', (_request, reply) => {
     const body = new PassThrough()
@@ -675,7 +675,7 @@ t.test('a reply that is under way is not mixed with the refusal of the next requ
   t.notMatch(await text(socket), 'HTTP/1.1 400')
 })
 
-t.test('a request that took too long to arrive is refused in the envelope', async t => {
+t.test('a request that takes too long to arrive gets a 408 reply in the error format', async t => {
   const app = await build(t)
   const server = await tcpServer(t, socket => answerClientError.call(app, { code: 'ERR_HTTP_REQUEST_TIMEOUT' }, socket))
   const reply = await text(connectTo(server))
@@ -685,21 +685,21 @@ t.test('a request that took too long to arrive is refused in the envelope', asyn
 
 // The log.
 
-t.test('the log is JSON, one object a line, when it goes to no terminal', async t => {
+t.test('without a terminal the log is JSON, one object per line', async t => {
   const output = outputOf()
   await call(await build(t, {}, output))
   const records = output.written().trim().split('\n').map(line => JSON.parse(line))
   t.match(records.at(-1), { level: 30, msg: 'request completed', res: { statusCode: 200 } })
 })
 
-t.test('the log is for a person to read when it goes to a terminal', async t => {
+t.test('in a terminal the log is readable text', async t => {
   const output = outputOf({ isTTY: true })
   await call(await build(t, {}, output))
   t.match(output.written(), /\d\d:\d\d:\d\d.* INFO.* req-1 incoming request GET \/api\/v1\/getImportFileData/)
   t.match(output.written(), /req-1 request completed 200/)
 })
 
-t.test('the log holds no token, even when somebody logs a request\'s headers', async t => {
+t.test('the log does not contain the token, even if request headers are logged', async t => {
   const output = outputOf()
   const app = await build(t, { LOG_LEVEL: 'trace' }, output)
   app.addHook('onRequest', async ({ log, headers }) => {
@@ -715,26 +715,26 @@ t.test('the log holds no token, even when somebody logs a request\'s headers', a
 
 // Start and end.
 
-t.test('a start says how to call the sample, as a person reads it in a terminal', async t => {
+t.test('in a terminal the start prints how to call the sample import', async t => {
   const { written } = await startHere(t, {}, outputOf({ isTTY: true }))
   const [command, url = ''] = written.match(/curl -H 'X-User-Id: d26x6zSkaPSe5gCyy' \\\n.*\\\n\s+'(http:\S+)'\n/) ?? []
   t.match(command, `-H 'X-Auth-Token: ${caller['x-auth-token']}'`)
   t.equal((await fetch(url, { headers: caller })).status, 200)
 })
 
-t.test('a start says how to call it in the log when that is JSON', async t => {
+t.test('without a terminal the start logs how to call the server', async t => {
   const { written } = await startHere(t, {})
   const messages = written.trim().split('\n').map(line => JSON.parse(line).msg)
   t.match(messages.at(-1), `curl -H 'X-User-Id: ${caller['x-user-id']}' -H 'X-Auth-Token: ${caller['x-auth-token']}' 'http://127.0.0.1:`)
 })
 
-t.test('a start over a folder of one\'s own says how to call it with placeholders', async t => {
+t.test('with another folder the start prints placeholders for the credentials', async t => {
   const { written } = await startHere(t, { DATA_DIR: t.testdir(dump()) }, outputOf({ isTTY: true }))
   t.match(written, /curl -H 'X-User-Id: <user id>' \\\n\s+-H 'X-Auth-Token: <token>' \\\n\s+'http:/)
   t.notMatch(written, caller['x-auth-token'])
 })
 
-t.test('a start on a port that is in use says so in one line', async t => {
+t.test('a port that is in use is reported with a one-line message', async t => {
   const port = await usedPort(t)
   const { app, errors, exitCode } = await startHere(t, { PORT: port })
   t.equal(app, undefined)
@@ -742,27 +742,27 @@ t.test('a start on a port that is in use says so in one line', async t => {
   t.equal(errors, `Port ${port} on 127.0.0.1 is already in use: set PORT to another port, or to 0 for any free port.\n`)
 })
 
-t.test('a start on a host that is none of this machine says so in one line', async t => {
+t.test('a HOST that is not an address of this machine is reported with a one-line message', async t => {
   const { errors, exitCode } = await startHere(t, { HOST: '192.0.2.1' })
   t.equal(exitCode, 1)
   t.equal(errors, 'HOST is "192.0.2.1", which is not an address of this machine (EADDRNOTAVAIL): ' +
     'set it to 127.0.0.1 to accept connections from this machine only, or to 0.0.0.0 to accept them from other machines.\n')
 })
 
-t.test('a port that this user may not use is told in one line', async t => {
+t.test('a port that this user may not use is reported with a one-line message', async t => {
   const failure = Object.assign(new Error('permission denied'), { code: 'EACCES', syscall: 'listen' })
   t.strictSame(listenFailure(failure, { host: '127.0.0.1', port: 80 }),
     new StartupError('This user may not listen on port 80 of 127.0.0.1: set PORT to 1024 or higher.'))
 })
 
-t.test('a failure to start that has nothing to do with the settings is thrown as it is', async t => {
+t.test('a failure to start that the settings do not cause is rethrown', async t => {
   const failure = new Error('of another kind')
   t.equal(listenFailure(failure, { host: '127.0.0.1', port: 80 }), failure)
   const env = Object.defineProperty({}, 'HOST', { get () { throw failure } })
   await t.rejects(start(env, outputOf(), outputOf()), failure)
 })
 
-t.test('--help and -h print every setting with its default, and start nothing', async t => {
+t.test('--help and -h print all settings with their defaults, and do not start a server', async t => {
   for (const arg of ['--help', '-h']) {
     const { app, written, errors, exitCode } = await startHere(t, { PORT: 'none' }, outputOf(), [arg])
     t.equal(app, undefined)
@@ -776,7 +776,7 @@ t.test('--help and -h print every setting with its default, and start nothing', 
   }
 })
 
-t.test('an unknown argument is told in one line', async t => {
+t.test('an unknown argument is reported with a one-line message', async t => {
   for (const args of [['--port=8080'], ['-x'], ['start'], ['--help', 'more'], ['--']]) {
     const { app, written, errors, exitCode } = await startHere(t, {}, outputOf(), args)
     t.equal(app, undefined)
@@ -786,7 +786,7 @@ t.test('an unknown argument is told in one line', async t => {
   }
 })
 
-t.test('a server that is closed leaves no listener of its own on the process', async t => {
+t.test('a closed server leaves no listeners on the process', async t => {
   const before = process.listenerCount('SIGTERM')
   const { app } = await startHere(t, {})
   t.equal(process.listenerCount('SIGTERM'), before + 1)
@@ -794,7 +794,7 @@ t.test('a server that is closed leaves no listener of its own on the process', a
   t.equal(process.listenerCount('SIGTERM'), before)
 })
 
-t.test('the end is told in the log, with its reason', async t => {
+t.test('closing is logged with its reason', async t => {
   const output = outputOf()
   const app = await build(t, {}, output)
   await closer(app)({ signal: 'SIGINT' })
@@ -804,7 +804,7 @@ t.test('the end is told in the log, with its reason', async t => {
   t.match(second, { level: 60, err: { message: 'that nobody caught' } })
 })
 
-t.test('a file that imports the example starts no server', async t => {
+t.test('importing the example does not start a server', async t => {
   const exitCode = process.exitCode
   // It would fail to start with these.
   await startIfRun(undefined, { PORT: 'none' })
@@ -813,7 +813,7 @@ t.test('a file that imports the example starts no server', async t => {
   t.equal(process.exitCode, exitCode)
 })
 
-t.test('the file itself, when it is run, starts one', async t => {
+t.test('running the example starts a server', async t => {
   const stderr = t.capture(process.stderr, 'write')
   await startIfRun(script, { PORT: 'none' })
   t.equal(process.exitCode, 1)
@@ -821,9 +821,9 @@ t.test('the file itself, when it is run, starts one', async t => {
   t.match(stderr().map(({ args }) => args[0]), [/^PORT is "none": /])
 })
 
-// As a process of its own.
+// As a separate process.
 
-t.test('the process says how to call it and serves, from any working directory', async t => {
+t.test('the process prints how to call it and serves, from any working directory', async t => {
   const { url } = await run(t, {}, { cwd: t.testdir() }).announcement()
   const reply = await fetch(url, { headers: caller })
   t.equal(reply.status, 200)
@@ -842,26 +842,26 @@ t.test('the process exits with code 1 for an unknown argument', async t => {
   t.match(errors, /^Unknown argument "--port": [^\n]+\n$/)
 })
 
-t.test('the process starts by a path that has a symbolic link in it', async t => {
+t.test('the process starts with a path that contains a symbolic link', async t => {
   const path = join(t.testdir({ link: t.fixture('symlink', dirname(script)) }), 'link', 'server.ts')
   const { url } = await run(t, {}, { path }).announcement()
   t.equal((await fetch(url)).status, 401)
 })
 
-t.test('the process ends with exit code 1 and one line for a bad PORT', async t => {
+t.test('the process exits with code 1 and one line for an invalid PORT', async t => {
   const { code, errors } = await run(t, { PORT: 'none' }).end
   t.equal(code, 1)
   t.equal(errors, 'PORT is "none": set it to a whole number from 0 to 65535.\n')
 })
 
-t.test('the process ends with exit code 1 and one line for a port that is in use', async t => {
+t.test('the process exits with code 1 and one line for a port that is in use', async t => {
   const port = await usedPort(t)
   const { code, errors } = await run(t, { PORT: port }).end
   t.equal(code, 1)
   t.match(errors, /^Port \d+ on 127\.0\.0\.1 is already in use: [^\n]+\n$/)
 })
 
-t.test('the process ends with exit code 1 and one line for a folder with a broken file', async t => {
+t.test('the process exits with code 1 and one line for a folder with a malformed file', async t => {
   const dataDir = t.testdir(dump({ 'users.json': '{}\nbroken\n' }))
   const { code, errors } = await run(t, { DATA_DIR: dataDir }).end
   t.equal(code, 1)
@@ -870,7 +870,7 @@ t.test('the process ends with exit code 1 and one line for a folder with a broke
 })
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-  t.test(`the process ends with exit code 0 on ${signal}`, async t => {
+  t.test(`the process exits with code 0 on ${signal}`, async t => {
     const process = run(t, {})
     await process.announcement()
     t.strictSame(await process.signal(signal), { code: 0, errors: '' })

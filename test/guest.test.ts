@@ -19,22 +19,24 @@ import t, { type Test } from 'tap'
 import { z } from 'zod'
 import { kCaller } from '../lib/auth.js'
 import { importFileData, type ImportFileDataOptions, type ImportOperation, type StagedUser } from '../lib/index.js'
-import { call, caller, FORBIDDEN, NOTHING_STAGED, operation, optionsOf, recorded, storeOf, UNAUTHORIZED, URL } from './fixtures/build.js'
+import {
+  call, caller, FORBIDDEN, NOTHING_STAGED, operation, optionsOf, recorded, storeOf, UNAUTHORIZED, UNAVAILABLE, URL
+} from './fixtures/build.js'
 import { readAll, request, userBatch, watchedUsers } from './fixtures/streaming.js'
 
 type Build = (options?: FastifyServerOptions) => FastifyInstance
 
-/** What a host does before it registers the plugin. */
+/** Sets up a host before it registers the plugin. */
 type SetUp = (app: FastifyInstance) => unknown
 
 const newest: Build = options => NewestFastify(options)
-// Its types are those of another package, though the tests need nothing that differs.
+// Its types belong to another package, but the tests use only what both have.
 const lowest = LowestFastify as unknown as Build
 
-/** The ends of the range of Fastify versions that the plugin is for. */
+/** The lowest and the newest supported version of Fastify. */
 const versions = { 'the newest Fastify': newest, 'the lowest Fastify': lowest }
 
-/** A server of a host that has set things up before it registers the plugin; it is closed after the test. */
+/** A server of a host that was set up before it registers the plugin. It is closed after the test. */
 async function host (
   t: Test,
   setUp: SetUp,
@@ -49,23 +51,21 @@ async function host (
 }
 
 const NOT_FOUND = '{"success":false,"error":"Import Operation Not Found [error-operation-not-found]","errorType":"error-operation-not-found"}'
-const UNAVAILABLE = '{"success":false,"error":"The import data cannot be read at the moment. Please try again in a few seconds. ' +
-  '[error-service-unavailable]","errorType":"error-service-unavailable"}'
 const SMALL = '{"users":[{"user_id":"U1","username":"","email":"","is_deleted":false,"is_bot":false,"do_import":true,"is_email_taken":false}],' +
   '"channels":[],"message_count":0,"success":true}'
 
 const smallBatches: StagedUser[][] = [[{ importIds: ['U1'] }]]
 const largeBatches = Array.from({ length: 3 }, (_, batch) => userBatch(batch))
 
-/** A store of which a test says, call by call, what it gives. */
+/** A store whose results a test sets before each call. */
 function changeableStore () {
   const state: { operation: ImportOperation | null, users: StagedUser[][] | Error } = { operation: operation(), users: smallBatches }
   const users = () => { if (state.users instanceof Error) throw state.users; return state.users }
   return { state, store: storeOf({ latestOperation: async () => state.operation, users }) }
 }
 
-/** Every kind of reply is what it is in a host that has nothing of its own. */
-async function everyReplyIsAsEver (t: Test, setUp: SetUp, options: { server?: FastifyServerOptions, build?: Build } = {}): Promise<void> {
+/** Checks that every kind of reply is the same as in a host without other plugins. */
+async function everyReplyIsUnchanged (t: Test, setUp: SetUp, options: { server?: FastifyServerOptions, build?: Build } = {}): Promise<void> {
   const { state, store } = changeableStore()
   const app = await host(t, setUp, {
     lookupUser: ({ userId, authToken }) => authToken === caller['x-auth-token'] ? { userId } : null,
@@ -91,7 +91,7 @@ async function everyReplyIsAsEver (t: Test, setUp: SetUp, options: { server?: Fa
   state.users = largeBatches
   const large = (await call(app)).json()
   t.strictSame([large.users.length, large.users[2999].user_id, large.success], [3000, 'U-2-999', true])
-  state.users = new Error('the database is away')
+  state.users = new Error('the database is down')
   const failed = await call(app)
   t.strictSame([failed.statusCode, failed.body, failed.headers['retry-after']], [503, UNAVAILABLE, '5'])
   for (const [method, url, status] of [['HEAD', URL, 405], ['POST', URL, 405], ['GET', `${URL}/`, 404]] as const) {
@@ -100,10 +100,10 @@ async function everyReplyIsAsEver (t: Test, setUp: SetUp, options: { server?: Fa
   }
 }
 
-/** A function that no host of the tests may find called. */
-const never = (): never => { throw new Error('of the host\'s own, and not for this route') }
+/** A function of the host that must not be called for this route. */
+const never = (): never => { throw new Error('called for this route') }
 
-/** The compilers of a host whose schemas are Zod's: they can make nothing of JSON Schema. */
+/** The compilers of a host with Zod schemas. They cannot compile JSON Schema. */
 function setZodCompilers (app: FastifyInstance): void {
   app.setValidatorCompiler(validatorCompiler)
   app.setSerializerCompiler(serializerCompiler)
@@ -111,18 +111,18 @@ function setZodCompilers (app: FastifyInstance): void {
     async () => ({ own: true }))
 }
 
-/** Hosts that have something of their own which could get in the way. */
+/** Hosts with settings and plugins that could interfere. */
 const hosts: Record<string, [setUp: SetUp, server?: FastifyServerOptions]> = {
   '@fastify/auth': [app => app.register(auth)],
-  'a decorator named auth that is another': [app => app.decorate('auth', never)],
-  'a user of its own on every request': [app => {
+  'a different decorator named auth': [app => app.decorate('auth', never)],
+  'a request decorator named user': [app => {
     app.decorateRequest('user', null)
     app.addHook('onRequest', async request => { request.setDecorator('user', { name: 'of the host' }) })
   }],
   'an error handler': [app => app.setErrorHandler(never)],
   'a not-found handler': [app => app.setNotFoundHandler(never)],
-  'a serializer of all its replies': [app => app.setReplySerializer(payload => JSON.stringify({ host: payload }))],
-  'no parser of any content type': [app => app.removeAllContentTypeParsers()],
+  'a reply serializer': [app => app.setReplySerializer(payload => JSON.stringify({ host: payload }))],
+  'no content-type parsers': [app => app.removeAllContentTypeParsers()],
   '@fastify/rate-limit': [app => app.register(rateLimit, { max: 100 })],
   '@fastify/cors': [app => app.register(cors, { origin: true })],
   '@fastify/helmet': [app => app.register(helmet)],
@@ -130,25 +130,25 @@ const hosts: Record<string, [setUp: SetUp, server?: FastifyServerOptions]> = {
   '@fastify/under-pressure': [app => app.register(underPressure, { maxEventLoopDelay: 60_000 })],
   '@fastify/etag': [app => app.register(etag)],
   '@fastify/response-validation and ajv-formats': [app => app.register(responseValidation, { ajv: { plugins: [ajvFormats.default] } })],
-  '@fastify/http-proxy in the place of everything else': [app => app.register(httpProxy, { upstream: 'http://localhost:1' })],
+  '@fastify/http-proxy for all other paths': [app => app.register(httpProxy, { upstream: 'http://localhost:1' })],
   'the compilers of fastify-type-provider-zod': [setZodCompilers],
-  'a compilers\' factory of its own': [() => {}, {
+  'a schema controller': [() => {}, {
     schemaController: { compilersFactory: { buildValidator: () => never, buildSerializer: () => never } }
   }],
-  'a format of its own for what a schema refuses': [() => {}, { schemaErrorFormatter: never }],
-  'options of its own for Ajv': [() => {}, {
+  'a schema error formatter': [() => {}, { schemaErrorFormatter: never }],
+  'Ajv options': [() => {}, {
     ajv: { customOptions: { strict: true, allErrors: true, coerceTypes: false, removeAdditional: 'all', useDefaults: false } }
   }],
   'no HEAD routes': [() => {}, { exposeHeadRoutes: false }]
 }
 
 for (const [name, [setUp, server]] of Object.entries(hosts)) {
-  t.test(`in a host with ${name} every reply is as ever`, async t => {
-    await everyReplyIsAsEver(t, setUp, { ...(server && { server }) })
+  t.test(`in a host with ${name} every reply is unchanged`, async t => {
+    await everyReplyIsUnchanged(t, setUp, { ...(server && { server }) })
   })
 }
 
-t.test('@fastify/auth that the host registers after the plugin is the host\'s own', async t => {
+t.test('the host can register @fastify/auth itself after the plugin', async t => {
   const app = await host(t, () => {})
   await app.register(auth)
   const isHost = async ({ headers }: FastifyRequest) => { if (headers['x-host'] !== 'yes') throw new Error('the host says no') }
@@ -158,7 +158,7 @@ t.test('@fastify/auth that the host registers after the plugin is the host\'s ow
   t.equal((await call(app)).body, NOTHING_STAGED)
 })
 
-t.test('what the host has put on a request is there for the injected functions, and stays what it was', async t => {
+t.test('the injected functions see the host\'s request decorators, and the plugin does not change them', async t => {
   const seen: unknown[] = []
   const app = await host(t, app => {
     app.decorateRequest('user', null)
@@ -172,7 +172,7 @@ t.test('what the host has put on a request is there for the injected functions, 
   t.strictSame(seen, ['of the host', 'of the host', 'of the host'])
 })
 
-t.test('two prefixes in one server are two of them, each with its own options', async t => {
+t.test('two registrations with different prefixes in one server have their own options', async t => {
   const app = await host(t, app => app.register(importFileData, {
     prefix: '/other',
     ...optionsOf({ hasPermission: () => false }),
@@ -184,9 +184,9 @@ t.test('two prefixes in one server are two of them, each with its own options', 
   t.strictSame([other.statusCode, other.body], [403, FORBIDDEN])
 })
 
-// The host's plugins have their part in the route
+// The host's plugins apply to the route
 
-t.test('a 429 of @fastify/rate-limit is in the contract\'s envelope, whatever the host makes of it on its own routes', async t => {
+t.test('a 429 of @fastify/rate-limit is in the error format, whatever its format on the host\'s other routes', async t => {
   const app = await host(t, async app => {
     const errorResponseBuilder = () => Object.assign(new Error('not so fast'), { statusCode: 429 })
     await app.register(rateLimit, { max: 1, timeWindow: 60_000, errorResponseBuilder })
@@ -201,7 +201,7 @@ t.test('a 429 of @fastify/rate-limit is in the contract\'s envelope, whatever th
   t.match((await app.inject('/own')).json(), { message: 'not so fast' })
 })
 
-t.test('S10: @fastify/rate-limit of the host counts guesses of a token, and refuses more of them before the look-up', async t => {
+t.test('S10: the host\'s @fastify/rate-limit limits guesses of a token before the look-up', async t => {
   const { options, calls } = recorded()
   const app = await host(t, app => app.register(rateLimit, { max: 2 }), options)
   const statuses: number[] = []
@@ -210,7 +210,7 @@ t.test('S10: @fastify/rate-limit of the host counts guesses of a token, and refu
   t.strictSame(calls, ['lookupUser', 'lookupUser'])
 })
 
-t.test('@fastify/cors and @fastify/helmet put their headers on every reply, and Vary has both what they say and what the plugin does', async t => {
+t.test('@fastify/cors and @fastify/helmet add their headers to every reply, and Vary has the values of all', async t => {
   const app = await host(t, async app => {
     await app.register(cors, { origin: ['https://chat.example'], credentials: true })
     await app.register(helmet)
@@ -231,7 +231,7 @@ t.test('@fastify/cors and @fastify/helmet put their headers on every reply, and 
 
 const decompress = { gzip: gunzipSync, br: brotliDecompressSync, deflate: inflateSync }
 
-t.test('@fastify/compress compresses a selection of any size, which is the same when it is unpacked', async t => {
+t.test('@fastify/compress compresses a selection of any size without changing it', async t => {
   const { state, store } = changeableStore()
   const app = await host(t, app => app.register(compress, { threshold: 100 }), { store })
   for (const [size, users] of [['small', smallBatches], ['large', largeBatches]] as const) {
@@ -246,10 +246,10 @@ t.test('@fastify/compress compresses a selection of any size, which is the same 
   }
 })
 
-t.test('a selection that is compressed by @fastify/compress, and fails, is broken off', async t => {
+t.test('a selection that fails while @fastify/compress compresses it is aborted', async t => {
   const { users, seen } = watchedUsers(200)
   const app = await host(t, app => app.register(compress), {
-    store: storeOf({ async * users () { yield * users(); throw new Error('lost the connection') } })
+    store: storeOf({ async * users () { yield * users(); throw new Error('connection lost') } })
   })
   const reply = await request(app, { headers: { ...caller, 'accept-encoding': 'gzip' } })
   t.equal(reply.headers['content-encoding'], 'gzip')
@@ -257,7 +257,7 @@ t.test('a selection that is compressed by @fastify/compress, and fails, is broke
   await seen.closed
 })
 
-t.test('a 503 of @fastify/under-pressure is in the contract\'s envelope, and on the host\'s own routes as it was', async t => {
+t.test('a 503 of @fastify/under-pressure is in the error format, and unchanged on the host\'s other routes', async t => {
   const app = await host(t, async app => {
     await app.register(underPressure, { healthCheck: async () => false, healthCheckInterval: 60_000, retryAfter: 50 })
     app.get('/own', async () => 'own')
@@ -267,7 +267,7 @@ t.test('a 503 of @fastify/under-pressure is in the contract\'s envelope, and on 
   t.match((await app.inject('/own')).json(), { code: 'FST_UNDER_PRESSURE', statusCode: 503 })
 })
 
-t.test('@fastify/etag tags what has no ETag of the plugin\'s, errors too, and answers 304 to it', async t => {
+t.test('@fastify/etag adds an ETag to replies without one, including errors, and replies 304 to it', async t => {
   const { state, store } = changeableStore()
   const app = await host(t, app => app.register(etag), { store })
   const rows: Array<[operation: ImportOperation | null, status: number, tag: RegExp]> = [
@@ -287,13 +287,13 @@ t.test('@fastify/etag tags what has no ETag of the plugin\'s, errors too, and an
   t.equal((await call(app)).headers.etag, undefined)
 })
 
-t.test('@fastify/response-validation without ajv-formats cannot read the route\'s schema', async t => {
+t.test('@fastify/response-validation cannot compile the route\'s schema without ajv-formats', async t => {
   await t.rejects(host(t, app => app.register(responseValidation)), { message: /unknown format "date-time"/ })
 })
 
-// A proxy of the host's
+// The host as a proxy
 
-/** A server that proxies what no route of its own is for, and what came to the one behind it. */
+/** A server that proxies all requests without a route, and the requests that the upstream gets. */
 async function proxied (t: Test, setUp: SetUp = () => {}, httpMethods: HTTPMethods[] = ['DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT']) {
   const upstream = NewestFastify()
   const came: string[] = []
@@ -307,7 +307,7 @@ async function proxied (t: Test, setUp: SetUp = () => {}, httpMethods: HTTPMetho
   return { app, came, calls }
 }
 
-t.test('in a host that proxies the rest by @fastify/http-proxy nothing for the path comes to the server behind', async t => {
+t.test('in a host that proxies all other paths with @fastify/http-proxy, no request for the path reaches the upstream', async t => {
   const { app, came, calls } = await proxied(t)
   for (const method of ['DELETE', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT'] as const) {
     t.equal((await app.inject({ method, url: URL, headers: caller })).statusCode, method === 'OPTIONS' ? 204 : 405, method)
@@ -321,8 +321,8 @@ t.test('in a host that proxies the rest by @fastify/http-proxy nothing for the p
   t.strictSame(came, ['POST /api/v1/startImport'])
 })
 
-t.test('in a host that proxies the rest a preflight for the path is still answered by @fastify/cors', async t => {
-  // Either of the two can have the OPTIONS of everything.
+t.test('in a host that proxies all other paths, @fastify/cors replies to a preflight for the path', async t => {
+  // Both plugins can handle OPTIONS for all paths.
   const withCors: SetUp = app => app.register(cors, { origin: 'https://chat.example', cacheControl: 600 })
   const { app, came, calls } = await proxied(t, withCors, ['DELETE', 'GET', 'HEAD', 'PATCH', 'POST', 'PUT'])
   const { statusCode, headers } = await app.inject({
@@ -333,7 +333,7 @@ t.test('in a host that proxies the rest a preflight for the path is still answer
   t.strictSame([came, calls], [[], []])
 })
 
-// What the host says of the route
+// The host configures the route
 
 /** The OpenAPI document of a server. */
 async function openapi (t: Test, app: FastifyInstance) {
@@ -345,7 +345,7 @@ async function openapi (t: Test, app: FastifyInstance) {
 
 const documented: FastifyDynamicSwaggerOptions = { openapi: { openapi: '3.1.0' } }
 
-t.test('the OpenAPI document has the GET alone, also where it hides what has no tag', async t => {
+t.test('the OpenAPI document has only the GET route, also if it hides routes without tags', async t => {
   const app = await host(t, app => app.register(swagger, { ...documented, hideUntagged: true }))
   const { paths } = await openapi(t, app)
   t.strictSame(Object.keys(paths), [URL])
@@ -353,7 +353,7 @@ t.test('the OpenAPI document has the GET alone, also where it hides what has no 
   t.strictSame(Object.keys(paths[URL] ?? {}), ['get'])
 })
 
-t.test('two registrations have two operation ids', async t => {
+t.test('two registrations have different operation ids', async t => {
   const app = await host(t, app => app.register(swagger, documented))
   await app.register(importFileData, { prefix: '/other', ...optionsOf() })
   const { paths } = await openapi(t, app)
@@ -361,13 +361,13 @@ t.test('two registrations have two operation ids', async t => {
   t.equal(paths['/other/getImportFileData']?.['get']?.operationId, 'getImportFileData2')
 })
 
-t.test('the host may describe the route in its own way', async t => {
+t.test('the host can set the description of the route', async t => {
   const app = await host(t, app => app.register(swagger, documented), { route: { schema: { tags: ['Migration'], operationId: 'progress' } } })
   const { paths } = await openapi(t, app)
   t.match(paths[URL]?.['get'], { tags: ['Migration'], operationId: 'progress', summary: 'Get the progress of an upload', responses: { 200: {} } })
 })
 
-t.test('beside the jsonSchemaTransform of fastify-type-provider-zod the route is documented when that leaves it alone', async t => {
+t.test('with the jsonSchemaTransform of fastify-type-provider-zod the route is documented if the transform skips it', async t => {
   const setUp: SetUp = async app => {
     setZodCompilers(app)
     await app.register(swagger, { ...documented, transform: jsonSchemaTransform })
@@ -379,7 +379,7 @@ t.test('beside the jsonSchemaTransform of fastify-type-provider-zod the route is
   t.match(paths[URL]?.['get'], { operationId: 'getImportFileData', responses: { 200: {} } })
 })
 
-t.test('hooks of the host for the route come before the look-up, for every method on the path', async t => {
+t.test('the host\'s hooks for the route run before the look-up, for every method on the path', async t => {
   const { options, calls } = recorded()
   const app = await host(t, () => {}, {
     ...options,
@@ -396,13 +396,13 @@ t.test('hooks of the host for the route come before the look-up, for every metho
   t.strictSame(calls, ['onRequest of POST', 'onResponse'])
 })
 
-t.test('a rate limit may be for the route alone', async t => {
+t.test('a rate limit can be set for this route only', async t => {
   const app = await host(t, app => app.register(rateLimit, { global: false }), { route: { config: { rateLimit: { max: 1 } } } })
   t.equal((await call(app)).statusCode, 200)
   t.equal((await call(app)).statusCode, 429)
 })
 
-t.test('with constraints the same path may be registered for each of two hosts, and is no route for a third', async t => {
+t.test('with constraints the same path can be registered for two hosts, and is not found for a third', async t => {
   const app = await host(t, () => {}, { route: { constraints: { host: 'one.example' } } })
   await app.register(importFileData, {
     prefix: '/api/v1', ...optionsOf({ store: storeOf({ countMessages: async () => 2 }) }), route: { constraints: { host: 'two.example' } }
@@ -414,14 +414,14 @@ t.test('with constraints the same path may be registered for each of two hosts, 
   }
 })
 
-t.test('a timeout of the server for every handler does not cut a selection off', async t => {
+t.test('the server\'s handlerTimeout does not abort a selection', async t => {
   let mayGoOn = (): void => {}
   const permission = new Promise<void>(resolve => { mayGoOn = resolve })
   const { users } = watchedUsers(10, batch => batch === 5 ? permission : undefined)
   const hang: SetUp = app => app.get('/hangs', () => new Promise(() => {}))
   const app = await host(t, hang, { store: storeOf({ users }) }, { server: { handlerTimeout: 20 } })
   const reply = await request(app)
-  // Whatever came before this is older than the timeout by then.
+  // By then, everything before is older than the timeout.
   t.equal((await app.inject('/hangs')).statusCode, 503)
   mayGoOn()
   const { text, isWhole } = await readAll(reply)
@@ -429,19 +429,19 @@ t.test('a timeout of the server for every handler does not cut a selection off',
   t.equal(JSON.parse(text).users.length, 10_000)
 })
 
-t.test('a timeout of the host for the route is a 503 in the contract\'s envelope', async t => {
+t.test('a handlerTimeout of the route causes a 503 in the error format', async t => {
   const app = await host(t, () => {}, { lookupUser: () => new Promise(() => {}), route: { handlerTimeout: 20 } })
   const { statusCode, body, headers } = await call(app)
   t.strictSame([statusCode, body, headers['retry-after']], [503, UNAVAILABLE, '5'])
 })
 
-// Nothing is visible outside
+// Encapsulation
 
-/** The routes of a host that may notice something of the plugin, with and without an error and a schema. */
+/** Routes of a host that the plugin could affect, with and without an error and a schema. */
 function setOwnRoutes (app: FastifyInstance): void {
   app.get('/own', async () => ({ own: true }))
   app.get('/api/v1/own', async () => ({ own: true }))
-  app.get('/throws', async () => { throw Object.assign(new Error('of the host'), { statusCode: 418 }) })
+  app.get('/throws', async () => { throw Object.assign(new Error('an error of the host'), { statusCode: 418 }) })
   app.get('/fails', async () => { throw new Error('of the host') })
   app.post('/own', { schema: { body: { type: 'object', required: ['name'], properties: { name: { type: 'string' } } } } }, async () => 'posted')
 }
@@ -460,7 +460,7 @@ const ownCalls = [
 ] as const
 
 for (const [version, build] of Object.entries(versions)) {
-  t.test(`on ${version} the host's other routes answer as they do without the plugin, to the last header`, async t => {
+  t.test(`on ${version} the replies of the host's other routes are the same as without the plugin, including headers`, async t => {
     const without = build()
     t.teardown(() => without.close())
     setOwnRoutes(without)
@@ -475,7 +475,7 @@ for (const [version, build] of Object.entries(versions)) {
   })
 }
 
-t.test('the host sees no decorator and no hook of the plugin', async t => {
+t.test('the plugin\'s decorators and hooks are not visible to the host', async t => {
   const ours = ['auth', 'verifyBearerAuth', 'user', 'caller', 'credentials', 'importFileData', kCaller]
   const app = await host(t, () => {})
   const routes: string[] = []
@@ -490,7 +490,7 @@ t.test('the host sees no decorator and no hook of the plugin', async t => {
   t.strictSame(routes, ['GET /own', 'HEAD /own'])
 })
 
-t.test('the plugin is one name among the host\'s plugins, and @fastify/auth within it', async t => {
+t.test('the list of plugins has the plugin, and @fastify/auth inside it', async t => {
   const app = await host(t, () => {})
   await app.ready()
   t.ok(app.hasPlugin('fastify-import-file-data'))
@@ -498,7 +498,7 @@ t.test('the plugin is one name among the host\'s plugins, and @fastify/auth with
   t.match(app.printPlugins(), /fastify-import-file-data[^]*@fastify\/auth/)
 })
 
-t.test('no listener of the process or of the server is the plugin\'s', async t => {
+t.test('the plugin adds no listeners to the process or the server', async t => {
   const listeners = (emitter: NodeJS.EventEmitter) =>
     Object.fromEntries(emitter.eventNames().map(name => [String(name), emitter.listenerCount(name)]))
   const without = NewestFastify()
@@ -511,14 +511,14 @@ t.test('no listener of the process or of the server is the plugin\'s', async t =
   t.strictSame(listeners(process), processBefore)
 })
 
-// The versions of Fastify
+// Versions of Fastify
 
-t.test('on the lowest Fastify every reply is as ever', async t => {
-  await everyReplyIsAsEver(t, app => t.equal(app.version, '5.3.2'), { build: lowest })
+t.test('on the lowest supported Fastify every reply is unchanged', async t => {
+  await everyReplyIsUnchanged(t, app => t.equal(app.version, '5.3.2'), { build: lowest })
 })
 
 for (const [version, build] of Object.entries(versions)) {
-  t.test(`F14: on ${version} a selection that is under way when the server closes comes whole`, async t => {
+  t.test(`F14: on ${version} a selection in progress when the server closes is sent completely`, async t => {
     let mayGoOn = (): void => {}
     const permission = new Promise<void>(resolve => { mayGoOn = resolve })
     const { users } = watchedUsers(10, batch => batch === 5 ? permission : undefined)
@@ -533,7 +533,7 @@ for (const [version, build] of Object.entries(versions)) {
   })
 }
 
-t.test('a Fastify that is too old, or cuts replies off when it closes, is refused, and any other 5 is not', async t => {
+t.test('versions of Fastify 5 that are too old, or abort replies when they close, are rejected, and all others are accepted', async t => {
   const register = async (version: string) => {
     const app = NewestFastify()
     t.teardown(() => app.close())
@@ -546,7 +546,7 @@ t.test('a Fastify that is too old, or cuts replies off when it closes, is refuse
   }
 })
 
-t.test('package.json names the same range of Fastify, and the lowest of it is tested', async t => {
+t.test('package.json has the same range of Fastify, and its lowest version is tested', async t => {
   const { name, peerDependencies, devDependencies } =
     JSON.parse(await readFile(new globalThis.URL('../package.json', import.meta.url), 'utf8'))
   const meta: unknown = Reflect.get(importFileData, Symbol.for('plugin-meta'))

@@ -10,13 +10,13 @@ import { URL as PATH, UNAUTHORIZED, caller } from './fixtures/build.js'
 
 const script = fileURLToPath(new URL('../examples/in-front.ts', import.meta.url))
 
-/** Has a server listen, and gives its URL. */
+/** Has a server listen, and returns its URL. */
 async function listen (app: FastifyInstance): Promise<string> {
   return app.listen({ host: '127.0.0.1', port: 0 })
 }
 
 /**
- * A stand-in for Rocket.Chat that tells what it got, until the test ends: to HTTP in its reply, to a WebSocket in its first message.
+ * A server in place of Rocket.Chat. It returns what it has received: over HTTP in its reply, over a WebSocket in its first message.
  */
 async function startRocketChat (t: Test): Promise<string> {
   const app = Fastify({ bodyLimit: 10_000_000 })
@@ -38,7 +38,7 @@ async function startRocketChat (t: Test): Promise<string> {
   return listen(app)
 }
 
-/** The server in front of the stand-in, over the sample import: its URL, and that of the stand-in. */
+/** Starts the server with the sample import in front of the stand-in. Returns both URLs. */
 async function build (t: Test, env: NodeJS.ProcessEnv = {}) {
   const rocketchatUrl = await startRocketChat(t)
   const app = await buildInFront(readSettings({ LOG_LEVEL: 'silent', ROCKETCHAT_URL: rocketchatUrl, ...env }), new PassThrough())
@@ -46,7 +46,7 @@ async function build (t: Test, env: NodeJS.ProcessEnv = {}) {
   return { app, url: await listen(app), rocketchatUrl }
 }
 
-t.test('getImportFileData is answered by the plugin, and not by Rocket.Chat', async t => {
+t.test('the plugin replies to getImportFileData, and not Rocket.Chat', async t => {
   const { url } = await build(t)
   const reply = await fetch(`${url}${PATH}?importerKey=slack`, { headers: caller })
   t.equal(reply.status, 200)
@@ -57,14 +57,14 @@ t.test('getImportFileData is answered by the plugin, and not by Rocket.Chat', as
   t.equal(await refused.text(), UNAUTHORIZED)
 })
 
-t.test('calls of getImportFileData are limited, and others are not', async t => {
+t.test('calls of getImportFileData are rate limited, and others are not', async t => {
   const { url } = await build(t, { RATE_LIMIT: '1' })
   const statusOf = async (path: string) => (await fetch(`${url}${path}`)).status
   t.strictSame([await statusOf(PATH), await statusOf(PATH)], [401, 429])
   t.strictSame([await statusOf('/home'), await statusOf('/home')], [200, 200])
 })
 
-t.test('every other path reaches Rocket.Chat as it is, and its reply comes back', async t => {
+t.test('every other path is forwarded to Rocket.Chat unchanged, and its reply is returned', async t => {
   const { url } = await build(t)
   for (const path of ['/', '/home', '/api/v1/getImportProgress?a=1&b=%20x', '/api/v1', '/docs', '/page.js']) {
     const reply = await fetch(`${url}${path}`, { headers: caller })
@@ -73,7 +73,7 @@ t.test('every other path reaches Rocket.Chat as it is, and its reply comes back'
   }
 })
 
-t.test('an upload of megabytes reaches Rocket.Chat', async t => {
+t.test('an upload of several megabytes is forwarded to Rocket.Chat', async t => {
   const { url } = await build(t)
   const body = JSON.stringify('x'.repeat(5_000_000))
   for (const type of ['application/json', 'application/octet-stream']) {
@@ -82,7 +82,7 @@ t.test('an upload of megabytes reaches Rocket.Chat', async t => {
   }
 })
 
-t.test('Rocket.Chat is told who calls, and under which name and protocol', async t => {
+t.test('Rocket.Chat gets the caller\'s address, host and protocol', async t => {
   const { url } = await build(t)
   const { host } = new URL(url)
   const expected = { 'x-forwarded-for': '198.51.100.1, 127.0.0.1', 'x-forwarded-host': host, 'x-forwarded-proto': 'http' }
@@ -95,7 +95,7 @@ t.test('Rocket.Chat is told who calls, and under which name and protocol', async
   socket.close()
 })
 
-t.test('a WebSocket reaches Rocket.Chat, and messages go both ways', async t => {
+t.test('a WebSocket is forwarded to Rocket.Chat, with messages in both directions', async t => {
   const { url } = await build(t)
   const socket = new WebSocket(`${url.replace('http', 'ws')}/sockjs/1/a/websocket?x=1`)
   const [first] = await once(socket, 'message')
@@ -106,10 +106,10 @@ t.test('a WebSocket reaches Rocket.Chat, and messages go both ways', async t => 
   socket.close()
 })
 
-t.test('while Rocket.Chat cannot be reached, other paths say so, and getImportFileData is answered', async t => {
-  const gone = Fastify()
-  const rocketchatUrl = await listen(gone)
-  await gone.close()
+t.test('while Rocket.Chat cannot be reached, other paths reply 502, and getImportFileData still works', async t => {
+  const closed = Fastify()
+  const rocketchatUrl = await listen(closed)
+  await closed.close()
   const { url } = await build(t, { ROCKETCHAT_URL: rocketchatUrl })
   const reply = await fetch(`${url}/home`)
   t.equal(reply.status, 502)
@@ -124,7 +124,7 @@ t.test('the server closes while a WebSocket is open', async t => {
   await Promise.all([once(socket, 'close'), app.close()])
 })
 
-t.test('without ROCKETCHAT_URL it does not start, and says so in one line', async t => {
+t.test('without ROCKETCHAT_URL it does not start, and prints a one-line message', async t => {
   const stderr = t.capture(process.stderr, 'write')
   await startIfRun(script, {})
   t.equal(process.exitCode, 1)
@@ -132,7 +132,7 @@ t.test('without ROCKETCHAT_URL it does not start, and says so in one line', asyn
   t.match(stderr().map(({ args }) => args[0]), [/^ROCKETCHAT_URL is not set: [^\n]+\n$/])
 })
 
-t.test('a file that imports it starts no server', async t => {
+t.test('importing the file does not start a server', async t => {
   await startIfRun(undefined, {})
   t.equal(process.exitCode, undefined)
 })

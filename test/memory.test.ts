@@ -9,15 +9,15 @@ const CALLERS = 50
 const USERS = 200_000
 
 /**
- * MiB that fifty large replies may take together. They take some 85 on Node.js 20 and 110 to 145 on newer versions, whose collector lets
- * the heap grow further; a caller's share that doubles takes more than this.
+ * The maximum memory of fifty large replies together, in MiB. They take about 85 on Node.js 20 and 110 to 145 on newer versions, which let
+ * the heap grow further. If the memory per caller doubled, they would exceed this limit.
  */
 const LIMIT = Number(process.versions.node.split('.')[0]) < 22 ? 140 : 220
 
-/** The path of the route in the server of the fixture, which has no prefix. */
+/** The path of the route in the fixture's server, without a prefix. */
 const start = 'GET /getImportFileData HTTP/1.1'
 
-/** Calls, and lets what comes go. Gives its length and its end. */
+/** Makes a call and discards the body. Returns its length and its end. */
 async function drain (port: number): Promise<{ length: number, end: string }> {
   const socket = connect(port, '127.0.0.1')
   socket.write(requestText([...callerLines, 'Connection: close'], { start }))
@@ -30,10 +30,10 @@ async function drain (port: number): Promise<{ length: number, end: string }> {
   return { length, end }
 }
 
-t.test(`${CALLERS} callers of ${USERS} users each take no more memory together than ${LIMIT} MiB`, { timeout: 300_000 }, async t => {
+t.test(`${CALLERS} callers of ${USERS} users each together take at most ${LIMIT} MiB of memory`, { timeout: 300_000 }, async t => {
   const server = fork(fileURLToPath(new URL('fixtures/memory-server.ts', import.meta.url)), [String(USERS)], {
     execArgv: ['--import', import.meta.resolve('tsx')],
-    // No coverage of it: it is of another translation of the same files, and cannot be added up.
+    // Its coverage would refer to differently compiled files, and cannot be merged.
     env: { PATH: process.env.PATH, _TAPJS_PROCESSINFO_COVERAGE_: '0' }
   })
   t.teardown(() => server.kill())

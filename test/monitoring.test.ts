@@ -17,7 +17,7 @@ import { startProxy } from './fixtures/tcp-proxy.js'
 const mongo = await startMongo(t)
 const needsServer = { skip: mongo.missing }
 
-/** The example server over the sample import, with what a test wants changed in its store; `logged` is what it has written. */
+/** The example server with the sample import, and a test's changes to its store. `logged` waits for a text in the log. */
 async function build (t: Test, env: NodeJS.ProcessEnv, changes: Partial<ImportDataStore> = {}, hasContacts = true) {
   const output = Object.assign(new PassThrough({ encoding: 'utf8' }), { isTTY: false })
   let log = ''
@@ -36,7 +36,7 @@ async function build (t: Test, env: NodeJS.ProcessEnv, changes: Partial<ImportDa
   return { app, logged, log: () => log }
 }
 
-/** The same with metrics; `metrics()` reads them: those of the route, by the text before their value. */
+/** The same with metrics. `metrics()` reads those of the route, by name and labels. */
 async function buildMeasured (t: Test, changes: Partial<ImportDataStore> = {}, env: NodeJS.ProcessEnv = {}, hasContacts = true) {
   const { app, logged } = await build(t, { METRICS_PORT: '0', ...env }, changes, hasContacts)
   await app.ready()
@@ -46,7 +46,7 @@ async function buildMeasured (t: Test, changes: Partial<ImportDataStore> = {}, e
     const lines = text.split('\n').filter(line => line.startsWith('import_file_data_')).map(line => line.split(' '))
     return Object.fromEntries(lines.map(([name, value]) => [name?.slice('import_file_data_'.length), Number(value)]))
   }
-  /** Reads them until one has this value: the server notes some things after the caller has noticed them. */
+  /** Reads the metrics until one has this value: the server may count an event after the caller has seen it. */
   const until = async (name: string, value: number) => {
     let found = await metrics()
     while (found[name] !== value) found = await metrics()
@@ -62,22 +62,22 @@ const ready = async (app: FastifyInstance) => {
 
 // Health.
 
-t.test('/health answers everybody that the server serves, and is not to be kept', async t => {
-  const { app, log } = await build(t, {}, { latestOperation: async () => { throw new Error('away') } })
+t.test('/health replies 200 without credentials, and is not cached', async t => {
+  const { app, log } = await build(t, {}, { latestOperation: async () => { throw new Error('down') } })
   const { statusCode, body, headers } = await app.inject('/health')
   t.equal(`${statusCode} ${body}`, '200 {"status":"ok"}')
   t.equal(headers['cache-control'], 'no-store')
-  t.notMatch(log(), '/health', 'and the log is not filled by it')
+  t.notMatch(log(), '/health', 'it is not logged')
 })
 
-t.test('/ready says whether the newest operation can be read', async t => {
+t.test('/ready replies whether the newest operation can be read', async t => {
   t.equal(await ready((await build(t, {})).app), '200 {"status":"ready"}')
-  const { app, logged } = await build(t, {}, { latestOperation: async () => { throw new Error('nobody is there') } })
+  const { app, logged } = await build(t, {}, { latestOperation: async () => { throw new Error('no server') } })
   t.equal(await ready(app), '503 {"status":"unavailable"}')
   await logged(/Not ready: the database cannot be read/)
 })
 
-t.test('/ready asks the database once for however many ask at the same time, and anew after that', async t => {
+t.test('/ready makes one query for concurrent requests, and another one for later requests', async t => {
   let asked = 0
   const { promise, resolve } = deferred()
   const { app } = await build(t, {}, { latestOperation: async () => { asked++; await promise; return null } })
@@ -90,14 +90,14 @@ t.test('/ready asks the database once for however many ask at the same time, and
   t.equal(asked, 2)
 })
 
-t.test('neither is limited, nor shown in the API reference', async t => {
+t.test('neither is rate limited or in the API reference', async t => {
   const { app } = await build(t, { RATE_LIMIT: '1' })
   for (const url of ['/health', '/health', '/ready', '/ready']) t.equal((await app.inject(url)).statusCode, 200)
   const { paths } = (await app.inject('/docs/json')).json()
   t.strictSame(Object.keys(paths), ['/api/v1/getImportFileData'])
 })
 
-t.test('F1: /ready follows a database that goes and comes, while /health stays', needsServer, async t => {
+t.test('F1: /ready follows the state of the database, while /health does not', needsServer, async t => {
   const proxy = await startProxy(mongo.port, mongo.host)
   t.after(() => proxy.close())
   const { db } = mongo.database(t)
@@ -121,17 +121,17 @@ t.test('without METRICS_PORT there are no metrics', async t => {
   t.notMatch(log(), 'Metrics')
 })
 
-t.test('metrics are served on a port of their own, and not where the route is', async t => {
+t.test('metrics are served on a separate port, and not on the port of the route', async t => {
   const { app, url } = await buildMeasured(t)
   t.equal((await app.inject('/metrics')).statusCode, 404)
   const reply = await fetch(url)
   t.match(reply.headers.get('content-type'), /^text\/plain; version=0\.0\.4/)
-  t.match(await reply.text(), /^process_resident_memory_bytes \d+$/m, 'those of the process are there, too')
+  t.match(await reply.text(), /^process_resident_memory_bytes \d+$/m, 'metrics of the process are included')
   await app.close()
   await t.rejects(fetch(url), 'the port is closed with the server')
 })
 
-t.test('calls are counted by the status of their reply, and records by their kind', async t => {
+t.test('calls are counted by status, and records by kind', async t => {
   const { app, metrics, until } = await buildMeasured(t, {}, { RATE_LIMIT: '4' })
   const get = async (headers: OutgoingHttpHeaders = {}) => {
     const reply = await request(app, { headers: { ...caller, ...headers } })
@@ -156,11 +156,11 @@ t.test('calls are counted by the status of their reply, and records by their kin
   })
 })
 
-t.test('a reply that the server breaks off is counted as broken by it', async t => {
+t.test('a reply that the server aborts is counted as broken by the server', async t => {
   const { app, until } = await buildMeasured(t, {
     users: async function * () {
       for (let batch = 0; batch < 5; batch++) yield userBatch(batch)
-      throw new Error('the database is gone')
+      throw new Error('the database is down')
     }
   })
   const { isWhole } = await readAll(await request(app))
@@ -168,7 +168,7 @@ t.test('a reply that the server breaks off is counted as broken by it', async t 
   t.match(await until('replies_broken_total{by="server"}', 1), { 'replies_broken_total{by="caller"}': 0, 'calls_total{status="200"}': 1 })
 })
 
-t.test('a reply that the caller leaves is counted as broken by them', async t => {
+t.test('a reply whose caller disconnects is counted as broken by the caller', async t => {
   const { seen, users } = watchedUsers(1_000_000)
   const { app, until } = await buildMeasured(t, { users })
   const reply = await request(app)
@@ -178,7 +178,7 @@ t.test('a reply that the caller leaves is counted as broken by them', async t =>
   t.match(await until('replies_broken_total{by="caller"}', 1), { 'replies_broken_total{by="server"}': 0, 'calls_total{status="200"}': 1 })
 })
 
-t.test('a caller who resets the connection is counted so, too', async t => {
+t.test('a reply whose caller resets the connection is counted as broken by the caller', async t => {
   const { seen, users } = watchedUsers(1_000_000)
   const { app, until } = await buildMeasured(t, { users })
   const socket = await stalledCaller(app)
@@ -189,7 +189,7 @@ t.test('a caller who resets the connection is counted so, too', async t => {
   t.match(await until('replies_broken_total{by="caller"}', 1), { 'replies_broken_total{by="server"}': 0 })
 })
 
-t.test('a call whose caller leaves before the reply has no status', async t => {
+t.test('a call whose caller disconnects before the reply is counted without a status', async t => {
   const { promise, resolve } = deferred()
   const { promise: asked, resolve: ask } = deferred()
   const { app, until } = await buildMeasured(t, { latestOperation: async () => { ask(); await promise; return null } })
@@ -201,7 +201,7 @@ t.test('a call whose caller leaves before the reply has no status', async t => {
   resolve()
 })
 
-t.test('prepares are counted by what came of them', async t => {
+t.test('preparations are counted by result', async t => {
   const dataDir = t.testdir()
   await cp(SAMPLE_IMPORT, dataDir, { recursive: true })
   const operation = { _id: '1', importerKey: 'csv', ts: { $date: '2027-01-01T00:00:00Z' }, status: 'importer_file_loaded', valid: true, file: 'a.csv' }
@@ -216,20 +216,20 @@ t.test('prepares are counted by what came of them', async t => {
   }
 })
 
-t.test('metrics change nothing of a reply', async t => {
+t.test('metrics do not change replies', async t => {
   const { app } = await build(t, {})
   const { app: measured } = await buildMeasured(t)
   t.equal((await call(measured)).body, (await call(app)).body)
 
   const { app: withoutContacts } = await buildMeasured(t, {}, {}, false)
-  t.notOk('contacts' in (await call(withoutContacts)).json(), 'nor are there contacts where the store has none')
+  t.notOk('contacts' in (await call(withoutContacts)).json(), 'contacts are left out if the store has none')
 })
 
-t.test('a METRICS_PORT that is in use is told in one line', async t => {
+t.test('a METRICS_PORT that is in use is reported with a one-line message', async t => {
   const { url } = await buildMeasured(t)
   const { port } = new URL(url)
   const errors = new PassThrough({ encoding: 'utf8' })
   await start({ PORT: '0', METRICS_PORT: port, LOG_LEVEL: 'silent' }, new PassThrough(), errors)
   process.exitCode = undefined
-  t.match(errors.read(), new RegExp(`^METRICS_PORT is ${port}, and the server cannot listen there \\(.*EADDRINUSE.*\\): set it to a port that is free\\.\n$`))
+  t.match(errors.read(), new RegExp(`^METRICS_PORT is ${port}, but the server cannot listen on it \\(.*EADDRINUSE.*\\): set it to a free port\\.\n$`))
 })

@@ -4,21 +4,21 @@ import { type ImportFileDataOptions, type ImportOperation } from '../lib/index.j
 import { importStatuses } from '../lib/operation.js'
 import { build, call, captureLog, levels, NOTHING_STAGED, operation, recorded, storeOf } from './fixtures/build.js'
 
-// What contract.md says, byte for byte, and in its own words: nothing here is taken from lib.
+// The documented replies, written out: nothing here is imported from lib.
 
 const NOT_FOUND = '{"success":false,"error":"Import Operation Not Found [error-operation-not-found]","errorType":"error-operation-not-found"}'
 const INVALID = '{"success":false,"error":"Invalid Import Operation [error-import-operation-invalid]","errorType":"error-import-operation-invalid"}'
 const FORMAT_INVALID = '{"success":false,"error":"Failed to process import file. Please check the file format and try again. ' +
   '[error-import-file-format-invalid]","errorType":"error-import-file-format-invalid"}'
 
-/** The reply to an operation whose importer is not registered. */
+/** The body of the reply if the importer is not registered. */
 const notDefined = (key: string) => '{"success":false,' +
   `"error":"The importer (${key}) has no import class defined. [error-importer-not-defined]","errorType":"error-importer-not-defined"}`
 
-/** The selection of nothing, by an importer with this display name. */
+/** The body of an empty selection with this importer name. */
 const nothingBy = (name: string) => `{"name":"${name}","users":[],"channels":[],"message_count":0,"success":true}`
 
-/** Each status, and what it is answered by: the first while the operation is valid, the second when it is not. */
+/** The replies for each status: the first for a valid operation, the second for an invalid one. */
 const golden = {
   importer_new: ['selection', 'selection'],
   importer_uploading: ['selection', 'selection'],
@@ -44,7 +44,7 @@ const golden = {
 
 const statuses = Object.keys(golden) as Array<keyof typeof golden>
 
-/** The reply to an operation as the table has it, whose importer has this display name, if it has one at all. */
+/** The reply in the table for an operation, with the display name of its importer, if any. */
 function goldenReply (status: keyof typeof golden, valid: boolean | undefined, name: string | undefined): [status: number, body: string] {
   switch (golden[status][valid === false ? 1 : 0]) {
     case 'selection': return [200, name === undefined ? NOTHING_STAGED : nothingBy(name)]
@@ -54,13 +54,13 @@ function goldenReply (status: keyof typeof golden, valid: boolean | undefined, n
   }
 }
 
-/** An operation as a store without types may give it: members that are undefined are left out. */
+/** An operation with members that may violate the types. Undefined members are left out. */
 function operationWith (changes: Record<string, unknown>): ImportOperation {
   const known = Object.entries({ ...operation(), ...changes }).filter(([, value]) => value !== undefined)
   return Object.fromEntries(known) as unknown as ImportOperation
 }
 
-/** Status and body of a call for the operation that a test puts in place, over one server. */
+/** Returns a function that calls one server with a test's operation, and returns status and body. */
 async function answers (t: Test, options: Partial<ImportFileDataOptions> = {}, server = {}) {
   let current: unknown
   const store = storeOf({ latestOperation: async () => current as ImportOperation })
@@ -72,29 +72,29 @@ async function answers (t: Test, options: Partial<ImportFileDataOptions> = {}, s
   }
 }
 
-t.test('there are twenty statuses, and no other', async t => {
+t.test('there are twenty statuses', async t => {
   t.equal(statuses.length, 20)
   t.strictSame([...importStatuses].sort(), [...statuses].sort())
 })
 
 for (const status of statuses) {
   const [whileValid, whenInvalid] = golden[status]
-  const words = whileValid === whenInvalid ? whileValid : `${whileValid} while the operation is valid, and by ${whenInvalid} when it is not`
-  t.test(`C1: ${status} is answered by ${words}, once its importer is known`, async t => {
+  const replies = whileValid === whenInvalid ? whileValid : `${whileValid} if it is valid, and ${whenInvalid} otherwise`
+  t.test(`C1: ${status} with a known importer gets ${replies}`, async t => {
     const answer = await answers(t)
     for (const valid of [true, false, undefined]) {
       for (const file of [undefined, null, '/uploads/import.zip']) {
-        const told = (importerKey?: string) => answer(operationWith({ status, valid, file, importerKey }))
+        const replyFor = (importerKey?: string) => answer(operationWith({ status, valid, file, importerKey }))
         const combination = `valid: ${valid}, file: ${file}`
-        t.strictSame(await told('slack'), goldenReply(status, valid, 'Slack'), `${combination}, a known importer`)
-        t.strictSame(await told(), goldenReply(status, valid, undefined), `${combination}, no importer`)
-        t.strictSame(await told('msteams'), [400, notDefined('msteams')], `${combination}, an importer that is not known`)
+        t.strictSame(await replyFor('slack'), goldenReply(status, valid, 'Slack'), `${combination}, a known importer`)
+        t.strictSame(await replyFor(), goldenReply(status, valid, undefined), `${combination}, no importer`)
+        t.strictSame(await replyFor('msteams'), [400, notDefined('msteams')], `${combination}, an unknown importer`)
       }
     }
   })
 }
 
-t.test('C1: no operation at all is answered by error-operation-not-found, and nothing staged is read', async t => {
+t.test('C1: without an operation the reply is error-operation-not-found, and no staged records are read', async t => {
   for (const nothing of [null, undefined]) {
     const { options, calls } = recorded({ store: storeOf({ latestOperation: async () => nothing as unknown as ImportOperation }) })
     const { statusCode, body } = await call(await build(t, options))
@@ -103,7 +103,7 @@ t.test('C1: no operation at all is answered by error-operation-not-found, and no
   }
 })
 
-t.test('what a store gives that is no operation is a 500, and the log says so', async t => {
+t.test('an invalid operation from a store causes a 500, and is logged', async t => {
   for (const value of [7, 'operation-1', true, () => {}]) {
     const log = captureLog()
     const [status, body] = await (await answers(t, {}, log.server))(value)
@@ -114,7 +114,7 @@ t.test('what a store gives that is no operation is a 500, and the log says so', 
   }
 })
 
-t.test('C1: waiting and every error of an operation read nothing that is staged', async t => {
+t.test('C1: waiting replies and errors of an operation read no staged records', async t => {
   let current: ImportOperation | null = null
   const { options, calls } = recorded({ store: storeOf({ latestOperation: async () => current }) })
   const app = await build(t, options)
@@ -130,7 +130,7 @@ t.test('C1: waiting and every error of an operation read nothing that is staged'
   }
 })
 
-t.test('C1: the selection names the importer as Rocket.Chat does', async t => {
+t.test('C1: the selection has Rocket.Chat\'s name of the importer', async t => {
   const answer = await answers(t)
   for (const [importerKey, name] of [
     ['csv', 'CSV'],
@@ -146,24 +146,24 @@ t.test('C1: the selection names the importer as Rocket.Chat does', async t => {
   }
 })
 
-t.test('an importer without a key, or with an empty one, is none', async t => {
+t.test('an operation with an empty importerKey has no importer', async t => {
   const answer = await answers(t)
   for (const importerKey of [null, undefined, '']) t.strictSame(await answer(operationWith({ importerKey })), [200, NOTHING_STAGED])
 })
 
-t.test('importers of the host\'s own are known by their keys alone, even those that every object has', async t => {
+t.test('the host\'s importers are found by their own keys only, even if a key is the name of an inherited property', async t => {
   const keys = ['__proto__', 'constructor', 'toString', 'hasOwnProperty', '%s', ' ']
   const answerByNone = await answers(t, { importers: {} })
   const own: Record<string, string> = Object.fromEntries(keys.map(key => [key, `Importer ${key}`]))
   const answerByOwn = await answers(t, { importers: own })
   for (const importerKey of keys) {
-    t.strictSame(await answerByNone(operation({ importerKey })), [400, notDefined(importerKey)], `${importerKey} is not there`)
-    t.strictSame(await answerByOwn(operation({ importerKey })), [200, nothingBy(`Importer ${importerKey}`)], `${importerKey} is there`)
+    t.strictSame(await answerByNone(operation({ importerKey })), [400, notDefined(importerKey)], `${importerKey} is not registered`)
+    t.strictSame(await answerByOwn(operation({ importerKey })), [200, nothingBy(`Importer ${importerKey}`)], `${importerKey} is registered`)
   }
   t.strictSame(await answerByOwn(operation({ importerKey: 'csv' })), [400, notDefined('csv')], 'Rocket.Chat\'s own are not')
 })
 
-t.test('a display name is told as it is, whatever is in it', async t => {
+t.test('a display name is sent unchanged, whatever it contains', async t => {
   const names = ['', '"quoted" \\ </script> \u2028', 'お名前 🚀', '\ud800 alone', 'x'.repeat(100_000)]
   for (const name of names) {
     const answer = await answers(t, { importers: { mine: name } })
@@ -172,7 +172,7 @@ t.test('a display name is told as it is, whatever is in it', async t => {
   }
 })
 
-t.test('F7: a status that is not known is answered by the selection, and logged once', async t => {
+t.test('F7: an unknown status gets the selection, and is logged once', async t => {
   const log = captureLog()
   const answer = await answers(t, {}, log.server)
   const unknown = ['importer_from_the_future', 'importer_importing', '', 'IMPORTER_DONE', 'user_selection', 'constructor', '__proto__']
@@ -183,10 +183,10 @@ t.test('F7: a status that is not known is answered by the selection, and logged 
   t.strictSame(warnings.map(({ level, status }) => [level, status]), unknown.map(status => [levels.warn, status]))
 })
 
-t.test('F7: an operation with fields that are missing or ill is never a 500', async t => {
+t.test('F7: an operation with missing or malformed fields never causes a 500', async t => {
   const answer = await answers(t)
   const waiting = '{"waiting":true,"step":"importer_preparing_users","success":true}'
-  const ill: Array<[changes: Record<string, unknown>, selection: string]> = [
+  const malformed: Array<[changes: Record<string, unknown>, selection: string]> = [
     [{ valid: undefined }, NOTHING_STAGED],
     [{ valid: null }, NOTHING_STAGED],
     [{ id: undefined }, NOTHING_STAGED],
@@ -199,11 +199,11 @@ t.test('F7: an operation with fields that are missing or ill is never a 500', as
     [{ updatedAt: 'yesterday' }, NOTHING_STAGED],
     [{ updatedAt: new Date(NaN) }, NOTHING_STAGED]
   ]
-  for (const [changes, selection] of ill) {
+  for (const [changes, selection] of malformed) {
     t.strictSame(await answer(operationWith(changes)), [200, selection], inspect(changes))
     t.strictSame(await answer(operationWith({ status: 'importer_preparing_users', ...changes })), [200, waiting], inspect(changes))
   }
   for (const status of [undefined, null, 7, {}, Object.create(null)]) t.strictSame(await answer(operationWith({ status })), [200, NOTHING_STAGED], inspect(status))
-  t.strictSame(await answer({}), [200, NOTHING_STAGED], 'an operation with nothing in it')
+  t.strictSame(await answer({}), [200, NOTHING_STAGED], 'an empty operation')
   t.strictSame(await answer(operationWith({ importerKey: 7 })), [400, notDefined('7')], 'a key that is a number')
 })

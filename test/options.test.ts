@@ -3,7 +3,7 @@ import t from 'tap'
 import importFileData, { importFileData as named, rocketChatImporters, type ImportFileDataOptions } from '../lib/index.js'
 import { build, call, operation, optionsOf, storeOf } from './fixtures/build.js'
 
-/** A value of every kind, by the words that an error has for it. */
+/** A value of every kind, by its name in an error message. */
 const kinds: Record<string, unknown> = {
   missing: undefined,
   null: null,
@@ -17,7 +17,7 @@ const kinds: Record<string, unknown> = {
   'a function': () => 7
 }
 
-/** An option, where it is put, what the error says that it must be, and the kinds that are right. */
+/** An option, how to set it, its description in the error message, and the valid kinds. */
 type Row = [option: string, put: (value: unknown) => object, expected: string, right: string[]]
 
 const inStore = (method: string) => (value: unknown) => ({ store: { ...storeOf(), [method]: value } })
@@ -44,7 +44,7 @@ const rows: Row[] = [
     [`route.schema.${name}`, value => ({ route: { schema: { [name]: value } } }), 'left out: it is the plugin\'s own', ['missing']])
 ]
 
-/** What the registration fails with. */
+/** The error of a registration. */
 function invalid (option: string, expected: string, came: string) {
   return {
     code: 'FST_IMPORT_FILE_DATA_INVALID_OPTION',
@@ -52,27 +52,27 @@ function invalid (option: string, expected: string, came: string) {
   }
 }
 
-/** Options of any kind, as somebody without TypeScript may pass them. */
+/** Options with members of any type, as JavaScript code may pass them. */
 const untyped = (changes: object) => changes as Partial<ImportFileDataOptions>
 
 for (const [option, put, expected, right] of rows) {
-  t.test(`${option} fails the registration, named with what was expected and what came, unless it is ${right.join(' or ')}`, async t => {
+  t.test(`a value of ${option} that is not ${right.join(' or ')} fails the registration, and the error has the expected and the actual kind`, async t => {
     for (const [came, value] of Object.entries(kinds)) {
       if (right.includes(came)) continue
       await t.rejects(build(t, untyped(put(value))), invalid(option, expected, came), came)
     }
   })
 
-  t.test(`${option} of the right kind is taken`, async t => {
+  t.test(`a value of ${option} of the right kind is accepted`, async t => {
     for (const kind of right) {
-      // An empty object is a store without methods, whose rows are above.
+      // An empty object is a store without methods, see the rows above.
       const value = option === 'store' ? storeOf() : kinds[kind]
       await t.resolves(build(t, untyped(put(value))), kind)
     }
   })
 }
 
-t.test('a time that no timer can keep fails the registration, named with what came', async t => {
+t.test('a time that is too long for a timer fails the registration, and the error has its value', async t => {
   for (const option of ['stalledAfter', 'writeTimeout']) {
     for (const time of [0, -1, 1.5, NaN, Infinity, 2 ** 31]) {
       const failure = { code: 'FST_IMPORT_FILE_DATA_INVALID_OPTION', message: new RegExp(`"${option}" .*, but it is ${time}$`) }
@@ -82,19 +82,19 @@ t.test('a time that no timer can keep fails the registration, named with what ca
   }
 })
 
-t.test('a registration without any options fails for the first that is required', async t => {
+t.test('a registration without options fails, and the error names the first required option', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
   const untypedPlugin = importFileData as FastifyPluginAsync
   await t.rejects(async () => await app.register(untypedPlugin), invalid('lookupUser', 'a function', 'missing'))
 })
 
-t.test('an error never shows the text of an option, which may be a secret', async t => {
+t.test('an error never contains the string value of an option, which may be a secret', async t => {
   const failure: unknown = await build(t, untyped({ lookupUser: kinds['a string'] })).then(() => undefined, error => error)
   t.notMatch(String(failure), String(kinds['a string']))
 })
 
-t.test('a store may be an instance of a class, whose methods keep their this', async t => {
+t.test('a store may be a class instance, and its methods keep their this', async t => {
   class Store {
     readonly messages = 12
 
@@ -107,7 +107,7 @@ t.test('a store may be an instance of a class, whose methods keep their this', a
   t.equal(body, '{"users":[],"channels":[],"message_count":12,"success":true}')
 })
 
-t.test('without importers those are known that Rocket.Chat has', async t => {
+t.test('without the option importers, Rocket.Chat\'s importers are known', async t => {
   const names = {
     csv: 'CSV',
     slack: 'Slack',
@@ -125,7 +125,7 @@ t.test('without importers those are known that Rocket.Chat has', async t => {
   }
 })
 
-t.test('importers take the place of those of Rocket.Chat', async t => {
+t.test('the option importers replaces Rocket.Chat\'s importers', async t => {
   let importerKey = 'mine'
   const store = storeOf({ latestOperation: async () => operation({ importerKey }) })
   const app = await build(t, { store, importers: { ...rocketChatImporters, mine: 'My importer' } })
@@ -139,14 +139,14 @@ t.test('importers take the place of those of Rocket.Chat', async t => {
     '"errorType":"error-importer-not-defined"}')
 })
 
-t.test('an importer is known only by a key of the option, and not by a property that every object has', async t => {
+t.test('an importer is found only by a key of the option, and not by an inherited property', async t => {
   for (const importerKey of ['constructor', 'toString', '__proto__', 'hasOwnProperty']) {
     const store = storeOf({ latestOperation: async () => operation({ importerKey }) })
     t.equal((await call(await build(t, { store }))).json().errorType, 'error-importer-not-defined', importerKey)
   }
 })
 
-t.test('the options are not changed, and may be frozen', async t => {
+t.test('the options are not modified, and may be frozen', async t => {
   const importers = Object.freeze({ mine: 'My importer' })
   const options = Object.freeze({ prefix: '/api/v1', ...optionsOf(), store: Object.freeze(storeOf()), importers })
   const before = { ...options, store: { ...options.store }, importers: { ...importers } }
@@ -157,7 +157,7 @@ t.test('the options are not changed, and may be frozen', async t => {
   t.strictSame(options, before)
 })
 
-t.test('the same options may be registered more than once', async t => {
+t.test('the same options can be registered more than once', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
   const options = optionsOf()
@@ -168,7 +168,7 @@ t.test('the same options may be registered more than once', async t => {
   }
 })
 
-t.test('an option that is near the name of another fails the registration, with that name', async t => {
+t.test('an unknown option with a name similar to a known option fails the registration, and the error suggests the known name', async t => {
   const rows = {
     importer: 'importers',
     lookUpUser: 'lookupUser',
@@ -185,17 +185,17 @@ t.test('an option that is near the name of another fails the registration, with 
   }
 })
 
-t.test('an option that is near none fails the registration, before one that is missing', async t => {
+t.test('an unknown option without a similar name fails the registration, before a missing option is reported', async t => {
   for (const option of ['somebodyElse', '__proto', 'toString', 'db']) {
     await t.rejects(build(t, untyped({ [option]: true, store: undefined })),
       invalid(option, 'left out: there is no such option', 'true'), option)
   }
 })
 
-t.test('Fastify\'s own options pass, and any other that is undefined', async t => {
+t.test('Fastify\'s own options are accepted, and so is any other option that is undefined', async t => {
   await t.resolves(build(t, untyped({ logLevel: 'silent', logSerializers: {}, somebodyElse: undefined })))
 })
 
-t.test('the plugin is the default export, and has a name for whoever prefers one', async t => {
+t.test('the plugin is the default export and a named export', async t => {
   t.equal(named, importFileData)
 })

@@ -11,7 +11,7 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const manifest = readFileSync(join(root, 'package.json'), 'utf8')
 const { name, exports, dependencies, peerDependencies, peerDependenciesMeta } = JSON.parse(manifest)
 
-/** What a host does with the package, whatever kind of module it is: registers both entries, and calls the route. */
+/** The code of a host, in any kind of module: uses both entry points, and calls the route. */
 const host = `
 const userId = 'ada', token = 'a-token'
 async function answer (plugin) {
@@ -46,22 +46,22 @@ const plugins = [require('${name}'), require('${name}').default, require('${name
 import('${name}/dist/route.js').then(() => console.log('"open"'), ({ code }) => console.log(JSON.stringify(code)))`
 }
 
-/** The package as it is built, in a folder of its own, with modules of a host that find it by its name. */
+/** A folder with the built package, and with modules of a host that import it by name. */
 const folder = t.testdir({ 'package.json': manifest, ...modules })
 const { options, fileNames } =
   ts.parseJsonConfigFileContent(ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile).config, ts.sys, root)
 const built: string[] = []
-// The types are checked before the tests are run.
+// The types have been checked before the tests run.
 ts.createProgram(fileNames, { ...options, noCheck: true, outDir: join(folder, 'dist') }).emit(undefined, (path, text) => {
   built.push(path)
   ts.sys.writeFile(path, text)
 })
 
-/** What a module of the host prints, run by Node.js as it is, without anything that tests bring along. */
+/** Runs a module of the host with plain Node.js, without the tests' loaders. Returns what it prints. */
 async function run (module: keyof typeof modules): Promise<unknown> {
   const { NODE_OPTIONS, NODE_V8_COVERAGE, ...env } = process.env
   const { stdout } = await promisify(execFile)(process.execPath, [join(folder, module)], {
-    // Nor the coverage that tap would see to.
+    // Without tap's coverage.
     env: { ...env, _TAPJS_PROCESSINFO_COVERAGE_: '0' }
   })
   return JSON.parse(stdout)
@@ -69,43 +69,43 @@ async function run (module: keyof typeof modules): Promise<unknown> {
 
 const ANSWER = '200 {"name":"Slack","users":[],"channels":[],"message_count":1,"success":true}'
 
-t.test('a plain ESM file registers the package, by its default export and by name', async t => {
+t.test('an ES module can register the default export and the named export', async t => {
   t.strictSame(await run('host.mjs'), [ANSWER, ANSWER])
 })
 
-t.test('a CommonJS file registers what it requires, as it is, by its default export and by name', async t => {
+t.test('a CommonJS module can register the required module, its default export and its named export', async t => {
   t.strictSame(await run('host.cjs'), [ANSWER, ANSWER, ANSWER])
 })
 
-t.test('nothing of the package can be imported but its entries', async t => {
+t.test('only the entry points of the package can be imported', async t => {
   t.strictSame(Object.keys(exports), ['.', './rocketchat', './package.json'])
   t.equal(await run('inside.mjs'), 'ERR_PACKAGE_PATH_NOT_EXPORTED')
 })
 
-t.test('every file that the package names is built', async t => {
+t.test('every file in package.json is built', async t => {
   const { main, types, exports: { '.': plugin, './rocketchat': rocketchat } } = JSON.parse(manifest)
   for (const path of [main, types, ...Object.values(plugin), ...Object.values(rocketchat)]) t.ok(existsSync(join(folder, path)), path)
 })
 
-/** The modules that a built file imports, in whatever way, but for the package's own. */
+/** The modules that a built file imports in any way, except those of the package. */
 function importsOf (path: string): string[] {
   const { importedFiles, typeReferenceDirectives } = ts.preProcessFile(readFileSync(path, 'utf8'), true, true)
   return [...importedFiles, ...typeReferenceDirectives].map(({ fileName }) => fileName).filter(fileName => !fileName.startsWith('.'))
 }
 
-/** The package that an imported module is of. */
+/** The name of an imported module's package. */
 const packageOf = (module: string) => module.split('/').slice(0, module.startsWith('@') ? 2 : 1).join('/')
 
-t.test('no type needs MongoDB\'s driver or @fastify/auth, and no code the driver', async t => {
+t.test('the types need neither MongoDB\'s driver nor @fastify/auth, and the code does not need the driver', async t => {
   const files = (ending: string) => new Set(built.filter(path => path.endsWith(ending)).flatMap(importsOf).map(packageOf))
   const types = files('.d.ts')
   const code = files('.js')
-  t.ok(types.has('fastify') && code.has('@fastify/auth'), 'imports are found at all')
+  t.ok(types.has('fastify') && code.has('@fastify/auth'), 'imports are found')
   for (const module of ['mongodb', 'bson', '@fastify/auth']) t.notOk(types.has(module), module)
   for (const module of ['mongodb', 'bson']) t.notOk(code.has(module), module)
 })
 
-t.test('everything that is imported is Node.js\'s own, or a dependency that is installed with the package', async t => {
+t.test('every import is a built-in module of Node.js or a dependency of the package', async t => {
   const optional = Object.keys(peerDependenciesMeta).filter(peer => peerDependenciesMeta[peer].optional)
   const installed = new Set(Object.keys({ ...dependencies, ...peerDependencies }).filter(peer => !optional.includes(peer)))
   const imported = built.filter(path => /\.(js|d\.ts)$/.test(path)).flatMap(importsOf)

@@ -1,7 +1,7 @@
 import { caller, operation, URL as API } from './fixtures/build.js'
 import { inBrowser, rows, sample, TOKEN, waiting, type World } from './fixtures/page.js'
 
-inBrowser('what has not changed is not sent again, nor read', () => sample, async (t, { page, ask, reads }, world) => {
+inBrowser('an unchanged selection is neither read nor sent again', () => sample, async (t, { page, ask, reads }, world) => {
   await ask()
   await reads('The import has been read')
   t.strictSame(world.statuses, [200])
@@ -19,7 +19,7 @@ inBrowser('what has not changed is not sent again, nor read', () => sample, asyn
   t.strictSame(world.statuses.slice(0, 4), [200, 304, 200, 304])
 })
 
-inBrowser('a browser makes a request conditional by itself, as Rocket.Chat\'s own page profits from', () => sample, async (t, { page }, world) => {
+inBrowser('a browser makes requests conditional by itself, as Rocket.Chat\'s own page needs', () => sample, async (t, { page }, world) => {
   const script = `fetch('${API}', { headers: ${JSON.stringify(caller)} }).then(async reply => [reply.status, (await reply.json()).users.length])`
   t.strictSame(await page.evaluate(script), [200, 4])
   t.strictSame(await page.evaluate(script), [200, 4])
@@ -36,11 +36,11 @@ const refusals: Array<[headline: string, advice: RegExp, changes: Partial<World>
   ['The file could not be read', /^Check that it is the kind/, { operation: operation({ status: 'importer_import_failed' }) }],
   ['The server refused the request', /^Its message is below/, { failure: Object.assign(new Error('Not today'), { statusCode: 418 }) }],
   ['There is no import data at this address', /getImportFileData/, { instead: 'no API' }],
-  ['Something went wrong in the server', /^Its log says what/, { instead: 'a fault' }],
+  ['Something went wrong in the server', /^The reason is in its log/, { instead: 'a fault' }],
   ['The server’s reply cannot be understood', /getImportFileData/, { instead: 'a page' }]
 ]
 for (const [headline, advice, changes] of refusals) {
-  inBrowser(`the page stops for good, and says what to do: ${headline}`, () => changes, async (t, { page, ask, reads, calls }, world) => {
+  inBrowser(`the page stops, and shows what to do: ${headline}`, () => changes, async (t, { page, ask, reads, calls }, world) => {
     const isUnauthorized = Object.keys(changes).length === 0
     await ask(isUnauthorized ? 'wrong' : TOKEN)
     await reads(headline)
@@ -50,16 +50,16 @@ for (const [headline, advice, changes] of refusals) {
     t.equal(await page.getByRole('button', { name: 'Ask again' }).isVisible(), !wantsOthers)
 
     await page.clock.runFor(600_000)
-    t.equal(calls(), 1, 'the server is asked no more')
+    t.equal(calls(), 1, 'the page does not call the server again')
   })
 }
 
-inBrowser('the server\'s own message is shown', () => ({ operation: operation({ importerKey: 'discord' }) }), async (_t, { page, ask }) => {
+inBrowser('the server\'s message is shown', () => ({ operation: operation({ importerKey: 'discord' }) }), async (_t, { page, ask }) => {
   await ask()
   await page.getByText('The server’s message: The importer (discord) has no import class defined. [error-importer-not-defined]').waitFor()
 })
 
-inBrowser('who was not let in corrects the token and gets on', () => sample, async (t, { page, ask, reads }, world) => {
+inBrowser('after a 401 the user can correct the token and continue', () => sample, async (t, { page, ask, reads }, world) => {
   await ask('wrong')
   await reads('The user id or the token is wrong')
   await ask()
@@ -68,14 +68,14 @@ inBrowser('who was not let in corrects the token and gets on', () => sample, asy
   t.strictSame(world.statuses, [401, 200])
 })
 
-inBrowser('the page stops when the selection is there', () => sample, async (t, { page, ask, reads, calls }) => {
+inBrowser('the page stops when it has the selection', () => sample, async (t, { page, ask, reads, calls }) => {
   await ask()
   await reads('The import has been read')
   await page.clock.runFor(600_000)
   t.equal(calls(), 1)
 })
 
-inBrowser('the page asks again no sooner than the server says', () => ({
+inBrowser('the page honours Retry-After', () => ({
   operation: waiting({ updatedAt: new Date(Date.now() - 80_000) })
 }), async (t, { page, ask, reads, calls, holdClock }) => {
   await holdClock()
@@ -90,16 +90,16 @@ inBrowser('the page asks again no sooner than the server says', () => ({
 })
 
 const obstacles: Array<[name: string, headline: string, seconds: number, changes: Partial<World>]> = [
-  ['the database is away', 'The import data cannot be read at the moment', 5, { failure: new Error('no server') }],
+  ['the database is down', 'The import data is currently unavailable', 5, { failure: new Error('no server') }],
   ['there were too many calls', 'Too many requests', 45, { failure: Object.assign(new Error('slow down'), { statusCode: 429 }), retryAfter: () => '45' }],
-  ['the server is away', 'The server cannot be reached', 2, { instead: 'nothing' }],
-  ['a proxy finds no server', 'The server cannot be reached', 2, { instead: 'a proxy\'s error' }],
-  ['the reply breaks off', 'The reply was cut off', 2, { instead: 'half a reply' }],
-  ['a date says when', 'The server cannot be reached', 20, { instead: 'a proxy\'s error', retryAfter: () => new Date(Date.now() + 20_000).toUTCString() }],
-  ['nobody can tell when', 'The server cannot be reached', 2, { instead: 'a proxy\'s error', retryAfter: () => 'soon' }]
+  ['the server is down', 'The server cannot be reached', 2, { instead: 'nothing' }],
+  ['a proxy does not reach the server', 'The server cannot be reached', 2, { instead: 'a proxy\'s error' }],
+  ['the reply is cut off', 'The reply was cut off', 2, { instead: 'half a reply' }],
+  ['Retry-After is a date', 'The server cannot be reached', 20, { instead: 'a proxy\'s error', retryAfter: () => new Date(Date.now() + 20_000).toUTCString() }],
+  ['Retry-After is invalid', 'The server cannot be reached', 2, { instead: 'a proxy\'s error', retryAfter: () => 'soon' }]
 ]
 for (const [name, headline, seconds, changes] of obstacles) {
-  inBrowser(`the page waits and goes on by itself when ${name}`, () => ({ ...sample, ...changes }), async (t, { page, ask, reads, calls, holdClock }, world) => {
+  inBrowser(`the page waits and continues by itself when ${name}`, () => ({ ...sample, ...changes }), async (t, { page, ask, reads, calls, holdClock }, world) => {
     await holdClock()
     await ask()
     await reads(headline)
@@ -117,7 +117,7 @@ for (const [name, headline, seconds, changes] of obstacles) {
   })
 }
 
-inBrowser('a server that stays away is asked more and more seldom', () => ({ instead: 'nothing' }), async (t, { page, ask, reads, calls, holdClock }) => {
+inBrowser('a server that stays down is called less and less often', () => ({ instead: 'nothing' }), async (t, { page, ask, reads, calls, holdClock }) => {
   await holdClock()
   await ask()
   for (const seconds of [2, 4, 8, 16, 30, 30]) {
@@ -128,7 +128,7 @@ inBrowser('a server that stays away is asked more and more seldom', () => ({ ins
   t.equal(calls(), 7)
 })
 
-inBrowser('nobody is asked while the tab is hidden', () => ({ operation: waiting() }), async (t, { page, ask, reads, calls }, world) => {
+inBrowser('the server is not called while the tab is hidden', () => ({ operation: waiting() }), async (t, { page, ask, reads, calls }, world) => {
   const turn = (hidden: boolean) => page.evaluate(`
     Object.defineProperty(document, 'hidden', { configurable: true, value: ${hidden} })
     document.dispatchEvent(new Event('visibilitychange'))`)
@@ -145,7 +145,7 @@ inBrowser('nobody is asked while the tab is hidden', () => ({ operation: waiting
   await reads('The channels are being read')
 })
 
-inBrowser('one may stop the page, and let it go on', () => ({ operation: waiting() }), async (t, { page, ask, reads, calls }) => {
+inBrowser('the user can stop the page and continue', () => ({ operation: waiting() }), async (t, { page, ask, reads, calls }) => {
   await ask()
   await reads('The users are being read')
   await page.getByRole('button', { name: 'Stop' }).click()

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { type Page } from 'playwright-core'
 import { ADA, inBrowser, manyUsers, rows, sample } from './fixtures/page.js'
 
-inBrowser('the filter narrows all tables, and says how many match', () => sample, async (t, { page, ask, reads }) => {
+inBrowser('the filter applies to all tables, and shows the number of matches', () => sample, async (t, { page, ask, reads }) => {
   await ask()
   await reads('The import has been read')
   const filter = async (text: string, found: string) => {
@@ -22,7 +22,7 @@ inBrowser('the filter narrows all tables, and says how many match', () => sample
   t.equal((await rows(page, 'users')).length, 4)
 })
 
-inBrowser('one leafs through a long table', () => ({ users: manyUsers(250) }), async (t, { page, ask, reads }) => {
+inBrowser('the user can page through a long table', () => ({ users: manyUsers(250) }), async (t, { page, ask, reads }) => {
   await ask()
   await reads('The import has been read')
   const pager = page.getByRole('navigation', { name: 'Pages of users' })
@@ -48,7 +48,7 @@ inBrowser('one leafs through a long table', () => ({ users: manyUsers(250) }), a
   t.notOk(await page.getByRole('navigation', { name: 'Pages of channels' }).isVisible(), 'a short table has no pages')
 })
 
-inBrowser('one enters the number of a page', () => ({ users: manyUsers(250) }), async (t, { page, ask, reads }) => {
+inBrowser('the user can enter a page number', () => ({ users: manyUsers(250) }), async (t, { page, ask, reads }) => {
   await ask()
   await reads('The import has been read')
   const box = page.getByRole('spinbutton', { name: 'Page' })
@@ -67,7 +67,7 @@ inBrowser('one enters the number of a page', () => ({ users: manyUsers(250) }), 
   }
 })
 
-inBrowser('a tab for each kind shows its table, by mouse and by keyboard', () => sample, async (t, { page, ask, reads }) => {
+inBrowser('the tabs of the tables can be used by mouse and by keyboard', () => sample, async (t, { page, ask, reads }) => {
   await ask()
   await reads('The import has been read')
   const shown = () => page.getByRole('tabpanel').evaluateAll(panels => panels.map(({ id }) => id))
@@ -93,7 +93,7 @@ inBrowser('a tab for each kind shows its table, by mouse and by keyboard', () =>
   }
 })
 
-inBrowser('a mark filters its table, wherever it is pressed', () => sample, async (t, { page, ask, reads }) => {
+inBrowser('a press of a mark filters its table, also in a row', () => sample, async (t, { page, ask, reads }) => {
   await ask()
   await reads('The import has been read')
   t.strictSame(await page.locator('#users .mark-filter button').allInnerTexts(), ['deleted 1', 'bot 1', 'no e-mail 1'])
@@ -101,10 +101,10 @@ inBrowser('a mark filters its table, wherever it is pressed', () => sample, asyn
   t.strictSame(await rows(page, 'users'), ['helper U3botno e-mail'])
   t.equal(await page.locator('#users h2').innerText(), 'Users 1 of 4')
   t.equal(await page.getByRole('tab', { name: 'Users' }).innerText(), '1 of 4\nUsers')
-  t.equal(await page.getByRole('tab', { name: 'Channels' }).innerText(), '4\nChannels', 'the other tables are as they were')
+  t.equal(await page.getByRole('tab', { name: 'Channels' }).innerText(), '4\nChannels', 'the other tables are not affected')
   const bot = page.getByRole('button', { name: 'bot 1' })
   t.equal(await bot.getAttribute('aria-pressed'), 'true')
-  t.ok(await bot.evaluate(button => button === button.ownerDocument.activeElement), 'the focus is not lost with the row')
+  t.ok(await bot.evaluate(button => button === button.ownerDocument.activeElement), 'the focus is not lost when the row is removed')
 
   await page.keyboard.press('Tab')
   await page.keyboard.press('Enter')
@@ -147,10 +147,10 @@ inBrowser('the columns sort the table', () => ({
   await page.getByRole('button', { name: 'deleted 1' }).click()
   t.equal(await ids(), 'U4')
   await page.getByRole('button', { name: 'deleted 1' }).click()
-  t.equal(await ids(), 'U1 U4 U3 U2', 'a filter leaves the order')
+  t.equal(await ids(), 'U1 U4 U3 U2', 'a filter keeps the order')
 })
 
-inBrowser('nothing that was chosen is left once the credentials are forgotten', () => sample, async (t, { page, ask, reads }) => {
+inBrowser('forgetting the credentials resets the filter, the order and the tab', () => sample, async (t, { page, ask, reads }) => {
   await ask()
   await reads('The import has been read')
   await page.getByRole('button', { name: 'bot 1' }).click()
@@ -165,7 +165,7 @@ inBrowser('nothing that was chosen is left once the credentials are forgotten', 
   t.equal(await page.getByRole('tab', { selected: true }).innerText(), '4\nUsers')
 })
 
-/** What the page saves as a file when its table is exported. */
+/** The file that the page exports. */
 async function exported (page: Page): Promise<{ name: string, text: string }> {
   const coming = page.waitForEvent('download')
   await page.getByRole('button', { name: 'Export as CSV' }).click()
@@ -173,7 +173,7 @@ async function exported (page: Page): Promise<{ name: string, text: string }> {
   return { name: download.suggestedFilename(), text: await readFile(await download.path(), 'utf8') }
 }
 
-inBrowser('what the filter shows is exported as CSV, all pages of it', () => ({ ...sample, users: [...manyUsers(250), ADA] }), async (t, { page, ask, reads }) => {
+inBrowser('all pages of the filtered table are exported as CSV', () => ({ ...sample, users: [...manyUsers(250), ADA] }), async (t, { page, ask, reads }) => {
   await ask()
   await reads('The import has been read')
   const all = await exported(page)
@@ -191,7 +191,7 @@ inBrowser('what the filter shows is exported as CSV, all pages of it', () => ({ 
   t.equal((await exported(page)).text,
     '\uFEFF"Id","Name","E-mail","Phone","Marks"\r\n"c-1","Grace","grace@example.com","\'+1 555 0100",""\r\n')
   await page.getByRole('tab', { name: 'Channels' }).click()
-  t.notOk(await page.getByRole('button', { name: 'Export as CSV' }).isVisible(), 'there is nothing to export')
+  t.notOk(await page.getByRole('button', { name: 'Export as CSV' }).isVisible(), 'an empty table cannot be exported')
 })
 
 const cells: Array<[name: string, cell: string]> = [
@@ -222,7 +222,7 @@ inBrowser('no cell of an exported table is a formula', () => ({
 })
 
 for (const [length, rowsOnPaper, range] of [[250, 250, '1 to 250 of 250'], [3001, 100, '1 to 100 of 3,001']] as const) {
-  inBrowser(`a table of ${length} rows is printed whole, or says which rows these are`, () => ({ users: manyUsers(length) }), async (t, { page, ask, reads }) => {
+  inBrowser(`a table of ${length} rows is printed completely, or with the range of its rows`, () => ({ users: manyUsers(length) }), async (t, { page, ask, reads }) => {
     await ask()
     await reads('The import has been read')
     await page.evaluate(`addEventListener('beforeprint', () => {
@@ -230,7 +230,7 @@ for (const [length, rowsOnPaper, range] of [[250, 250, '1 to 250 of 250'], [3001
     })`)
     await page.pdf()
     t.strictSame(await page.evaluate('window.onPaper'), [rowsOnPaper, range])
-    t.equal((await rows(page, 'users')).length, 100, 'afterwards there is a page of it again')
+    t.equal((await rows(page, 'users')).length, 100, 'after printing, only a page of it is shown')
     t.notOk(await page.locator('#users .printed').isVisible())
     await page.emulateMedia({ media: 'print' })
     t.ok(await page.locator('#users .printed').isVisible())
@@ -243,7 +243,7 @@ for (const [length, rowsOnPaper, range] of [[250, 250, '1 to 250 of 250'], [3001
   })
 }
 
-inBrowser('the page answers at once with 100,000 users in it', () => ({ users: manyUsers(100_000) }), async (t, { page, ask, reads }, world) => {
+inBrowser('the page stays responsive with 100,000 users', () => ({ users: manyUsers(100_000) }), async (t, { page, ask, reads }, world) => {
   await ask()
   await reads('The import has been read')
   t.equal(await page.locator('#users h2').innerText(), 'Users 100,000')
@@ -263,5 +263,5 @@ inBrowser('the page answers at once with 100,000 users in it', () => ({ users: m
   await page.getByRole('button', { name: 'Ask again' }).click()
   await reads('The import has been read')
   t.strictSame(world.statuses, [200, 304])
-  t.equal(await page.locator('#users h2').innerText(), 'Users 11 of 100,000', 'the filter is still there')
+  t.equal(await page.locator('#users h2').innerText(), 'Users 11 of 100,000', 'the filter is kept')
 })

@@ -4,7 +4,7 @@ import { readSettings } from '../examples/settings.js'
 import { caller, operation, URL as API } from './fixtures/build.js'
 import { inBrowser, manyUsers, rows, sample, serve, TOKEN, USER_ID, waiting, worldOf } from './fixtures/page.js'
 
-t.test('the page has a strict policy, and nothing else of the server has it', async t => {
+t.test('the page has a strict Content Security Policy, and other routes of the server do not have it', async t => {
   const app = await serve(t, worldOf())
   for (const [path, type] of [['/', 'text/html'], ['/page.js', 'application/javascript'], ['/style.css', 'text/css']] as const) {
     const { statusCode, headers } = await app.inject(path)
@@ -23,7 +23,7 @@ t.test('the page has a strict policy, and nothing else of the server has it', as
   }
 })
 
-inBrowser('the page shows the step and the counts while the import is read, and then what it holds', () => ({
+inBrowser('the page shows the step and the counts during preparation, and then the selection', () => ({
   ...sample,
   operation: waiting({ status: 'importer_preparing_messages', reading: 'general/2023-05-04', count: { total: 12_034, users: 320, channels: 41 } })
 }), async (t, { page, ask, reads }, world) => {
@@ -36,12 +36,12 @@ inBrowser('the page shows the step and the counts while the import is read, and 
   t.match(await page.locator('#facts').textContent(), /^Readinggeneral\/2023-05-04Last change\d+ seconds? ago \(/)
   t.equal(await page.locator('#counts').textContent(), 'Users320Channels41')
   t.equal(await page.title(), 'The messages are being read – Import preview')
-  t.notOk(await page.getByLabel('User id').isVisible(), 'the form is out of the way')
+  t.notOk(await page.getByLabel('User id').isVisible(), 'the form is hidden')
 
-  // The total of Rocket.Chat's importers is what they have read so far.
+  // Rocket.Chat's importers may raise the total as they read.
   world.operation = waiting({ status: 'importer_preparing_channels', count: { total: 361, users: 320, channels: 41 } })
   await reads('The channels are being read')
-  t.equal(await page.getByRole('progressbar').getAttribute('value'), null, 'how much is to come is not known')
+  t.equal(await page.getByRole('progressbar').getAttribute('value'), null, 'the progress is indeterminate')
   t.equal(await page.locator('#bar-words').textContent(), '361 of 361 records so far')
 
   world.operation = waiting({ status: 'importer_downloading_file' })
@@ -68,7 +68,7 @@ inBrowser('the page shows the step and the counts while the import is read, and 
   t.strictSame(await rows(page, 'contacts'), ['Grace c-1grace@example.com+1 555 0100', 'Radia c-2no e-mail'])
 })
 
-inBrowser('the page says so when the import has stalled', () => ({
+inBrowser('the page shows that the import has stalled', () => ({
   operation: waiting({ updatedAt: new Date(Date.now() - 3 * 3_600_000), count: { total: 100, users: 10 } })
 }), async (t, { page, ask, reads }) => {
   await ask()
@@ -78,7 +78,7 @@ inBrowser('the page says so when the import has stalled', () => ({
   t.equal(await page.getByRole('progressbar').getAttribute('value'), null)
 })
 
-inBrowser('a step that the page has no words for is a step all the same', () => ({
+inBrowser('a step that is unknown to the page has a default text', () => ({
   operation: waiting({ status: 'importer_file_loaded' })
 }), async (t, { page, ask, reads }, world) => {
   await page.route(`**${API}`, route => route.fulfill({ json: { waiting: true, step: 'importer_preparing_emoji', success: true } }))
@@ -88,14 +88,14 @@ inBrowser('a step that the page has no words for is a step all the same', () => 
   t.strictSame(world.statuses, [])
 })
 
-inBrowser('an empty import is said to be empty', () => ({}), async (t, { page, ask, reads }) => {
+inBrowser('the page shows that an import is empty', () => ({}), async (t, { page, ask, reads }) => {
   await ask()
   await reads('The import is empty')
   t.equal(await page.locator('#users .none').textContent(), 'The import contains no users.')
   t.notOk(await page.locator('#users table').isVisible())
 })
 
-inBrowser('a stall stays visible after the page was stopped', () => ({
+inBrowser('a stall is still shown after the page was stopped', () => ({
   operation: waiting({ updatedAt: new Date(Date.now() - 3 * 3_600_000), count: { total: 100, users: 10 } })
 }), async (t, { page, ask, reads }) => {
   await ask()
@@ -108,7 +108,7 @@ inBrowser('a stall stays visible after the page was stopped', () => ({
   t.match(await page.locator('#facts').textContent(), '3 hours ago')
 })
 
-inBrowser('a screen reader is told the counts, but not with every change', () => ({
+inBrowser('the counts are announced to screen readers, but not each change', () => ({
   operation: waiting({ count: { total: 100, users: 1 } })
 }), async (t, { page, ask, reads, holdClock }, world) => {
   const announcement = page.locator('#announcement')
@@ -130,7 +130,7 @@ inBrowser('a screen reader is told the counts, but not with every change', () =>
   t.strictSame([...said.keys()], ['', '21 of 100 records (21%), Users: 21', '41 of 100 records (41%), Users: 41'])
 })
 
-inBrowser('the page says how much of a long reply has been received', () => ({ instead: 'a long reply that waits' }), async (t, { page, ask, reads }, world) => {
+inBrowser('the page shows how much of a long reply has been received', () => ({ instead: 'a long reply that waits' }), async (t, { page, ask, reads }, world) => {
   await ask()
   await reads('Loading the import')
   await page.getByText('1.3 MB received', { exact: true }).waitFor()
@@ -140,7 +140,7 @@ inBrowser('the page says how much of a long reply has been received', () => ({ i
   t.notOk(await page.getByText('MB received').isVisible())
 })
 
-inBrowser('the credentials are in no storage and no address, and gone once they are forgotten', () => sample, async (t, { page, context, ask, reads }) => {
+inBrowser('the credentials are not in any storage or URL, and are removed when they are forgotten', () => sample, async (t, { page, context, ask, reads }) => {
   await ask()
   await reads('The import has been read')
   t.equal(await page.evaluate('JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie])'), '[{},{},""]')
@@ -154,12 +154,12 @@ inBrowser('the credentials are in no storage and no address, and gone once they 
   t.equal(await page.getByLabel('Token', { exact: true }).inputValue(), '')
   t.equal(await page.evaluate('document.activeElement.id'), 'user-id')
   const left = await page.content()
-  for (const gone of [USER_ID, TOKEN, 'ada@example.com', 'general']) t.notMatch(left, gone)
+  for (const removed of [USER_ID, TOKEN, 'ada@example.com', 'general']) t.notMatch(left, removed)
   t.equal(await page.title(), 'Import preview')
   t.equal(await page.locator('#announcement').textContent(), 'The user id, the token and everything that was shown have been removed from this page.')
 })
 
-inBrowser('the credentials do not come back when the tab is loaded anew', () => sample, async (t, { page, ask, reads }) => {
+inBrowser('the credentials are lost when the tab is reloaded', () => sample, async (t, { page, ask, reads }) => {
   await ask()
   await reads('The import has been read')
   await page.reload()
@@ -167,14 +167,14 @@ inBrowser('the credentials do not come back when the tab is loaded anew', () => 
   t.equal(await page.getByLabel('Token', { exact: true }).inputValue(), '')
 })
 
-inBrowser('the browser\'s cache holds nothing of it', () => sample, async (t, { page, ask, reads }) => {
+inBrowser('the browser\'s cache does not contain the reply', () => sample, async (t, { page, ask, reads }) => {
   await ask()
   await reads('The import has been read')
   const cached = `fetch('${API}', { cache: 'only-if-cached', mode: 'same-origin', headers: ${JSON.stringify(caller)} })`
   t.equal(await page.evaluate(`${cached}.then(({ status }) => status, () => 'nothing')`), 'nothing')
 })
 
-inBrowser('the token is hidden until one wants to see it, and credentials that cannot be right are not sent', () => ({}), async (t, { page, ask }, world) => {
+inBrowser('the token is hidden until the user reveals it, and invalid credentials are not sent', () => ({}), async (t, { page, ask }, world) => {
   const token = page.getByLabel('Token', { exact: true })
   t.equal(await token.getAttribute('type'), 'password')
   await page.getByRole('button', { name: 'Show the token' }).click()
@@ -191,7 +191,7 @@ inBrowser('the token is hidden until one wants to see it, and credentials that c
   await page.getByRole('heading', { name: 'The import is empty' }).waitFor()
 })
 
-inBrowser('dark colours are for the screen, not for paper', () => sample, async (t, { page }) => {
+inBrowser('dark colours are used on the screen, but not in print', () => sample, async (t, { page }) => {
   const background = () => page.evaluate('getComputedStyle(document.documentElement).getPropertyValue("--card")')
   const onScreen = await background()
   await page.emulateMedia({ colorScheme: 'dark' })
@@ -200,7 +200,7 @@ inBrowser('dark colours are for the screen, not for paper', () => sample, async 
   t.equal(await background(), onScreen)
 })
 
-inBrowser('where the server has sample credentials, one press shows the sample import', () => ({
+inBrowser('if the server has sample credentials, a button shows the sample import', () => ({
   ...sample,
   sampleCredentials: { userId: USER_ID, authToken: TOKEN }
 }), async (t, { page, reads }, world) => {
@@ -212,7 +212,7 @@ inBrowser('where the server has sample credentials, one press shows the sample i
 })
 
 for (const sampleCredentials of [undefined, {}, { userId: USER_ID }]) {
-  inBrowser(`no sample credentials are offered where the server has ${JSON.stringify(sampleCredentials) ?? 'none'}`, () => ({ sampleCredentials }), async (t, { page }) => {
+  inBrowser(`no sample credentials are offered if the server has ${JSON.stringify(sampleCredentials) ?? 'none'}`, () => ({ sampleCredentials }), async (t, { page }) => {
     const isIt = 'entry => entry.name.endsWith("/sample-credentials.json")'
     await page.evaluate(`new Promise(resolve => new PerformanceObserver(list => list.getEntries().some(${isIt}) && resolve())
       .observe({ type: 'resource', buffered: true }))`)
@@ -230,7 +230,7 @@ t.test('the page links to the API reference of the example server', async t => {
 })
 
 const MARKUP = '<img src=x onerror=alert(1)>'
-inBrowser('names are shown as text, whatever is in them', () => ({
+inBrowser('names are shown as text, whatever they contain', () => ({
   users: [{ importIds: [MARKUP], username: MARKUP, emails: [MARKUP] }],
   channels: [{ importIds: [MARKUP], name: MARKUP, t: 'c' }],
   contacts: [{ importIds: [MARKUP], name: MARKUP, emails: [MARKUP], phones: [MARKUP] }]
@@ -252,7 +252,7 @@ inBrowser('names are shown as text, whatever is in them', () => ({
   t.equal(await page.locator('img').count(), 0)
 })
 
-inBrowser('all of it can be done with the keyboard', () => ({ users: manyUsers(250) }), async (t, { page, reads }) => {
+inBrowser('the page can be used with the keyboard only', () => ({ users: manyUsers(250) }), async (t, { page, reads }) => {
   const focus = () => page.evaluate('document.activeElement.id || document.activeElement.textContent.trim() || "page number"')
   const tabTo = async (...stops: string[]) => {
     for (const stop of stops) {
@@ -267,7 +267,7 @@ inBrowser('all of it can be done with the keyboard', () => ({ users: manyUsers(2
   await tabTo('reveal', 'Show the import')
   await page.keyboard.press('Enter')
   await reads('The import has been read')
-  t.equal(await focus(), 'headline', 'the focus goes on from the form, which is gone')
+  t.equal(await focus(), 'headline', 'the focus moves from the hidden form to the headline')
 
   await tabTo('again', 'forget', 'filter')
   await page.keyboard.type('person.1')
@@ -289,7 +289,7 @@ inBrowser('all of it can be done with the keyboard', () => ({ users: manyUsers(2
   t.equal(await focus(), 'user-id')
 })
 
-inBrowser('everything has a name for who does not see it', () => ({
+inBrowser('all elements have accessible names', () => ({
   ...sample,
   operation: waiting({ count: { total: 10, users: 4 } })
 }), async (t, { page, ask, reads }, world) => {

@@ -6,7 +6,7 @@ import { NOTHING_STAGED, build, call, caller, operation, storeOf } from './fixtu
 import { statuses, FILE_FORMAT_INVALID, preparing, loaded, ago, storeWith, replyTo, stopClock, logInto, headerOf, send } from './fixtures/progress.js'
 import { deferred, listen } from './fixtures/streaming.js'
 
-t.test('prepare is called once, however many callers come, and every one of them is told to wait at once', async t => {
+t.test('prepare is called once for many callers, and each gets a waiting reply immediately', async t => {
   const end = deferred()
   const of = loaded()
   const prepare = t.captureFn(() => end.promise)
@@ -18,15 +18,15 @@ t.test('prepare is called once, however many callers come, and every one of them
   end.resolve()
 })
 
-t.test('prepare is told the operation, the caller\'s credentials, a signal and the request\'s logger', async t => {
+t.test('prepare gets the operation, the caller\'s credentials, a signal and the request\'s logger', async t => {
   const lines: Array<Record<string, unknown>> = []
   const of = loaded({ importerKey: 'slack' })
-  const told: Array<[ImportOperation, PrepareContext]> = []
-  const prepare: Prepare = async (...args) => { told.push(args) }
+  const calls: Array<[ImportOperation, PrepareContext]> = []
+  const prepare: Prepare = async (...args) => { calls.push(args) }
   const server = { ...logInto(lines), genReqId: () => 'request-of-the-first' }
   const app = await build(t, { store: storeWith(() => of), prepare }, server)
   await call(app)
-  const [prepared, context] = told[0] ?? []
+  const [prepared, context] = calls[0] ?? []
   t.equal(prepared, of)
   t.strictSame(context?.credentials, { userId: caller['x-user-id'], authToken: caller['x-auth-token'] })
   t.equal(context?.signal.aborted, false)
@@ -34,7 +34,7 @@ t.test('prepare is told the operation, the caller\'s credentials, a signal and t
   t.match(lines.find(line => line['msg'] === 'said by prepare'), { reqId: 'request-of-the-first' })
 })
 
-t.test('who is not let in starts no preparation', async t => {
+t.test('an unauthorized caller does not start a preparation', async t => {
   const prepare = t.captureFn(async () => {})
   const store = storeWith(() => loaded())
   t.equal((await call(await build(t, { store, prepare, lookupUser: () => null }))).statusCode, 401)
@@ -42,7 +42,7 @@ t.test('who is not let in starts no preparation', async t => {
   t.equal(prepare.calls.length, 0)
 })
 
-t.test('an operation that is being prepared has Retry-After, ETag, 304 and stalled as any that waits', async t => {
+t.test('the waiting reply during a preparation has Retry-After, ETag, 304 and stalled like any other', async t => {
   const clock = stopClock(t)
   const end = deferred()
   const of = loaded()
@@ -58,7 +58,7 @@ t.test('an operation that is being prepared has Retry-After, ETag, 304 and stall
   end.resolve()
 })
 
-t.test('a preparation that ends with another status of the operation gives that status\'s reply', async t => {
+t.test('after a preparation that changes the status, the reply is that of the new status', async t => {
   const end = deferred()
   let current = loaded()
   const prepare = t.captureFn(() => end.promise)
@@ -72,7 +72,7 @@ t.test('a preparation that ends with another status of the operation gives that 
   t.equal(prepare.calls.length, 1)
 })
 
-t.test('a preparation that has failed is error-import-file-format-invalid until the operation changes', async t => {
+t.test('after a failed preparation the reply is error-import-file-format-invalid until the operation changes', async t => {
   const updatedAt = ago(5000)
   const changes: Array<Partial<ImportOperation>> = [{ updatedAt: ago(0) }, { status: 'importer_user_selection' }]
   for (const change of changes) {
@@ -92,11 +92,11 @@ t.test('a preparation that has failed is error-import-file-format-invalid until 
     t.equal(reply.statusCode, 200)
     if (change.status) t.equal(reply.body, NOTHING_STAGED)
     else t.equal(reply.json().waiting, true)
-    t.equal(prepare.calls.length, change.status ? 1 : 2, 'prepared anew where it is still to be read')
+    t.equal(prepare.calls.length, change.status ? 1 : 2, 'prepared again if the file still has to be read')
   }
 })
 
-t.test('the log says why a preparation failed, and the reply does not', async t => {
+t.test('the cause of a failed preparation is in the log, and not in the reply', async t => {
   const lines: Array<Record<string, unknown>> = []
   const prepare: Prepare = async () => { throw new Error('no such format: tar.xz') }
   const of = loaded()
@@ -109,18 +109,18 @@ t.test('the log says why a preparation failed, and the reply does not', async t 
   t.notMatch(JSON.stringify(lines), caller['x-auth-token'])
 })
 
-t.test('a preparation that throws at once fails as any other', async t => {
+t.test('a preparation that throws synchronously fails like any other', async t => {
   const lines: Array<Record<string, unknown>> = []
-  const prepare = t.captureFn(() => { throw new Error('thrown at once') })
+  const prepare = t.captureFn(() => { throw new Error('thrown synchronously') })
   const of = loaded()
   const app = await build(t, { store: storeWith(() => of), prepare }, logInto(lines))
   t.equal((await call(app)).json().waiting, true)
   t.equal((await call(app)).body, FILE_FORMAT_INVALID)
   t.equal(prepare.calls.length, 1)
-  t.match(lines.filter(line => Number(line['level']) >= 50), [{ err: { message: 'thrown at once' } }])
+  t.match(lines.filter(line => Number(line['level']) >= 50), [{ err: { message: 'thrown synchronously' } }])
 })
 
-t.test('a preparation that rejects with nothing fails as any other', async t => {
+t.test('a preparation that rejects without a reason fails like any other', async t => {
   const prepare: Prepare = () => Promise.reject() // eslint-disable-line prefer-promise-reject-errors
   const of = loaded()
   const app = await build(t, { store: storeWith(() => of), prepare })
@@ -128,7 +128,7 @@ t.test('a preparation that rejects with nothing fails as any other', async t => 
   t.equal((await call(app)).body, FILE_FORMAT_INVALID)
 })
 
-t.test('a preparation that is done, of an operation that has not changed, goes on waiting and is not repeated', async t => {
+t.test('after a successful preparation that did not change the operation, replies are still waiting and the preparation is not repeated', async t => {
   let current = loaded({ updatedAt: ago(1000) })
   const prepare = t.captureFn(async () => {})
   const app = await build(t, { store: storeWith(() => current), prepare })
@@ -136,10 +136,10 @@ t.test('a preparation that is done, of an operation that has not changed, goes o
   t.equal(prepare.calls.length, 1)
   current = loaded({ updatedAt: ago(0) })
   t.equal((await call(app)).json().waiting, true)
-  t.equal(prepare.calls.length, 2, 'prepared anew when it has changed, and is still to be read')
+  t.equal(prepare.calls.length, 2, 'prepared again when it has changed and still has to be read')
 })
 
-t.test('a preparation that changes the operation and leaves it loaded is repeated once, and no more', async t => {
+t.test('a preparation that changes the operation but not its status is repeated only once', async t => {
   for (const fails of [false, true]) {
     const clock = stopClock(t)
     let current = loaded({ updatedAt: ago(1000) })
@@ -154,7 +154,7 @@ t.test('a preparation that changes the operation and leaves it loaded is repeate
   }
 })
 
-t.test('a file that is uploaded while an earlier one is prepared does not inherit its failure, and is prepared itself', async t => {
+t.test('a file that is uploaded during the preparation of another does not inherit its failure, and is prepared', async t => {
   for (const upload of [{ updatedAt: ago(0) }, { file: 'another.zip', updatedAt: undefined }]) {
     for (const fails of [true, false]) {
       const { updatedAt } = upload
@@ -174,12 +174,12 @@ t.test('a file that is uploaded while an earlier one is prepared does not inheri
       t.equal(prepare.calls.length, 2)
       ends[1]?.reject(new Error('no such format'))
       await turn()
-      t.equal((await call(app)).body, FILE_FORMAT_INVALID, 'its own failure is its own')
+      t.equal((await call(app)).body, FILE_FORMAT_INVALID, 'the failure is that of the second file')
     }
   }
 })
 
-t.test('each of several files that are uploaded during the preparation of the one before is prepared itself', async t => {
+t.test('each of several files that are uploaded during the preparation of the previous one is prepared', async t => {
   const names = ['first.zip', 'second.zip', 'third.zip', 'fourth.zip']
   const start = Date.now() - 10_000
   let current = loaded()
@@ -191,7 +191,7 @@ t.test('each of several files that are uploaded during the preparation of the on
     t.equal((await call(app)).json().waiting, true)
     ends[index - 1]?.reject(new Error('no such format'))
     await turn()
-    t.equal((await call(app)).json().waiting, true, `${file} does not inherit the failure of the one before`)
+    t.equal((await call(app)).json().waiting, true, `${file} does not inherit the failure of the previous one`)
   }
   t.strictSame(prepare.calls.map(({ args: [{ file }] }) => file), names)
   ends.at(-1)?.reject(new Error('no such format'))
@@ -199,7 +199,7 @@ t.test('each of several files that are uploaded during the preparation of the on
   t.equal((await call(app)).body, FILE_FORMAT_INVALID)
 })
 
-t.test('a preparation that moves the status on and then fails is reported, until the operation changes again', async t => {
+t.test('a preparation that changes the status and then fails is reported until the operation changes again', async t => {
   const clock = stopClock(t)
   const log: Array<Record<string, unknown>> = []
   let current = loaded({ updatedAt: ago(5000) })
@@ -212,17 +212,17 @@ t.test('a preparation that moves the status on and then fails is reported, until
   const last = current
   for (const updatedAt of [new Date(last.updatedAt!.getTime() - 1000), last.updatedAt!]) {
     current = { ...last, updatedAt }
-    t.equal((await call(app)).body, FILE_FORMAT_INVALID, 'its last changes may be read after its end')
+    t.equal((await call(app)).body, FILE_FORMAT_INVALID, 'its last changes may be visible only after its end')
   }
   t.equal(log.filter(({ level }) => Number(level) >= 50).length, 1)
   clock.now += 1000
   current = preparing({ updatedAt: new Date(clock.now) })
-  t.equal((await call(app)).json().waiting, true, 'somebody else prepares it')
+  t.equal((await call(app)).json().waiting, true, 'it is being prepared by another process')
   current = operation({ updatedAt: new Date(clock.now) })
   t.equal((await call(app)).body, NOTHING_STAGED)
 })
 
-t.test('a preparation that ends well and leaves the operation as it was is a failure after stalledAfter, and logged once', async t => {
+t.test('a successful preparation that does not change the operation counts as failed after stalledAfter, and is logged once', async t => {
   for (const changes of [{}, { updatedAt: undefined }]) {
     const clock = stopClock(t)
     const log: Array<Record<string, unknown>> = []
@@ -241,7 +241,7 @@ t.test('a preparation that ends well and leaves the operation as it was is a fai
   }
 })
 
-t.test('reads that alternate between a stale and a fresh state start no further preparation', async t => {
+t.test('reads that alternate between a stale and a current state do not start further preparations', async t => {
   const fresh: Array<[name: string, state: ImportOperation]> = [
     ['a later change', loaded({ updatedAt: ago(0) })],
     ['ready', operation({ updatedAt: ago(0) })],
@@ -254,12 +254,12 @@ t.test('reads that alternate between a stale and a fresh state start no further 
       const prepare = t.captureFn(async (_operation: ImportOperation) => { if (fails) throw new Error('no such format') })
       const app = await build(t, { store: storeWith(() => calls++ % 2 === 0 ? stale : state), prepare })
       for (let polls = 0; polls < 20; polls++) await call(app)
-      t.equal(prepare.calls.length, name === 'ready' ? 1 : 2, `${name}: the stale state and the fresh one, each once`)
+      t.equal(prepare.calls.length, name === 'ready' ? 1 : 2, `${name}: once for the stale state and once for the current state`)
     }
   }
 })
 
-t.test('of many operations, those whose preparation ended first are forgotten', async t => {
+t.test('of many operations, the state of those whose preparation ended first is dropped', async t => {
   const updatedAt = ago(0)
   let current = loaded()
   const prepare = t.captureFn(async ({ id }: ImportOperation) => { if (id === 'operation-0') throw new Error('no such format') })
@@ -278,7 +278,7 @@ t.test('of many operations, those whose preparation ended first are forgotten', 
   t.equal(prepare.calls.length, 103)
 })
 
-t.test('another operation is prepared while the first still is', async t => {
+t.test('another operation is prepared during the preparation of the first', async t => {
   const ends = new Map<string, ReturnType<typeof deferred<void>>>()
   let current = loaded({ id: 'first' })
   const prepare = t.captureFn(({ id }: ImportOperation) => {
@@ -298,7 +298,7 @@ t.test('another operation is prepared while the first still is', async t => {
   t.equal(prepare.calls.length, 2)
 })
 
-t.test('closing the server aborts the signal of every preparation, and waits for all of them to end', async t => {
+t.test('closing the server aborts the signals of all preparations, and waits until they have ended', async t => {
   const lines: Array<Record<string, unknown>> = []
   const runs: Array<{ end: ReturnType<typeof deferred<void>>, signal: AbortSignal }> = []
   let current = loaded({ id: 'first' })
@@ -318,13 +318,13 @@ t.test('closing the server aborts the signal of every preparation, and waits for
   await aborted
   runs[0]?.end.resolve()
   await turn()
-  t.equal(isClosed, false, 'one still runs')
+  t.equal(isClosed, false, 'one is still running')
   runs[1]?.end.reject(new Error('aborted'))
   await closing
-  t.strictSame(lines.filter(line => Number(line['level']) >= 50), [], 'that it ended so is no fault')
+  t.strictSame(lines.filter(line => Number(line['level']) >= 50), [], 'the abort is not logged as an error')
 })
 
-t.test('closing the server after the preparation has ended waits for nothing', async t => {
+t.test('closing the server after the preparation has ended does not wait', async t => {
   const of = loaded()
   for (const prepare of [async () => {}, async () => { throw new Error('no such format') }]) {
     const app = await build(t, { store: storeWith(() => of), prepare })
@@ -334,7 +334,7 @@ t.test('closing the server after the preparation has ended waits for nothing', a
   t.pass()
 })
 
-/** A store with a loaded operation, which it returns when `answer` is resolved; `asked` settles when it is asked. */
+/** A store that returns an operation to be prepared when `answer` is called. `asked` resolves when the store is called. */
 function heldStore () {
   const asked = deferred()
   const answer = deferred()
@@ -348,7 +348,7 @@ function heldStore () {
   return { asked, answer, store }
 }
 
-t.test('a call that is under way when the server closes starts no preparation that outlives it', async t => {
+t.test('a call in progress when the server closes does not start a preparation that outlives the server', async t => {
   const { asked, answer, store } = heldStore()
   const signals: AbortSignal[] = []
   let ended = 0
@@ -367,11 +367,11 @@ t.test('a call that is under way when the server closes starts no preparation th
   await turn()
   answer.resolve()
   await Promise.all([reply, closing])
-  t.equal(ended, signals.length, 'none is still at work')
-  t.ok(signals.every(({ aborted }) => aborted), 'each has been told to stop')
+  t.equal(ended, signals.length, 'none is still running')
+  t.ok(signals.every(({ aborted }) => aborted), 'all signals are aborted')
 })
 
-t.test('a call that goes on after the server has closed starts no preparation', async t => {
+t.test('a call that continues after the server has closed does not start a preparation', async t => {
   const { asked, answer, store } = heldStore()
   const prepare = t.captureFn(async () => {})
   const app = await build(t, {
@@ -382,19 +382,19 @@ t.test('a call that goes on after the server has closed starts no preparation', 
   const reply = send(port).catch(() => undefined)
   await asked.promise
   await app.close()
-  t.equal(await reply, undefined, 'the connection has been dropped')
+  t.equal(await reply, undefined, 'the connection was closed')
   answer.resolve()
   await turn()
   t.equal(prepare.calls.length, 0)
 })
 
-t.test('an operation with a file that is loaded gives the selection of what is staged where there is no prepare', async t => {
+t.test('without prepare, an operation with a loaded file gets the selection of the staged records', async t => {
   const reply = await replyTo(t, loaded())
   t.equal(reply.body, NOTHING_STAGED)
   t.notOk('etag' in reply.headers || 'retry-after' in reply.headers)
 })
 
-t.test('an operation that has no file gives the selection of what is staged, and prepare is not called', async t => {
+t.test('an operation without a file gets the selection of the staged records, and prepare is not called', async t => {
   const prepare = t.captureFn(async () => {})
   for (const file of [null, '', undefined]) {
     const { file: _, ...of } = loaded()
@@ -405,7 +405,7 @@ t.test('an operation that has no file gives the selection of what is staged, and
   t.equal(prepare.calls.length, 0)
 })
 
-t.test('no other status than importer_file_loaded is prepared, even with a file', async t => {
+t.test('only the status importer_file_loaded is prepared, even if there is a file', async t => {
   const prepare = t.captureFn(async () => {})
   for (const status of statuses) {
     if (status !== 'importer_file_loaded') await replyTo(t, loaded({ status }), { prepare })

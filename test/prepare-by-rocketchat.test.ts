@@ -10,7 +10,7 @@ import { NOTHING_STAGED, URL, build as buildPlugin, call, caller, operation, sto
 const credentials = { userId: caller['x-user-id'], authToken: caller['x-auth-token'] }
 const JSON_TYPE = { 'content-type': 'application/json' }
 
-/** A server that stands in for Rocket.Chat, closed with all its connections when the test ends. */
+/** A server in place of Rocket.Chat. It and its connections are closed when the test ends. */
 async function standIn (t: Test, listener: RequestListener) {
   const requests: IncomingMessage[] = []
   const server = createServer((request, reply) => {
@@ -26,14 +26,14 @@ async function standIn (t: Test, listener: RequestListener) {
   return { server, requests, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` }
 }
 
-/** A stand-in that has got one request, and replies when the test says so. */
+/** A server in place of Rocket.Chat that replies when the test lets it. */
 async function slowStandIn (t: Test) {
   let asked: (reply: ServerResponse) => void = () => {}
   const reply = new Promise<ServerResponse>(resolve => { asked = resolve })
   return { ...await standIn(t, (_request, reply) => asked(reply)), reply }
 }
 
-/** The plugin in front of a Rocket.Chat whose uploaded file waits to be read. */
+/** A server with the plugin, in front of a Rocket.Chat with an uploaded file that has not been read. */
 async function build (t: Test, url: string, wait = noWait) {
   const lines: Array<Record<string, unknown>> = []
   const rocketChat: { operation: ImportOperation } = {
@@ -47,12 +47,12 @@ async function build (t: Test, url: string, wait = noWait) {
   return { app, lines, rocketChat }
 }
 
-/** The operation once Rocket.Chat has parsed its file. */
+/** The operation after Rocket.Chat has parsed its file. */
 function prepared (): ImportOperation {
   return operation({ updatedAt: new Date() })
 }
 
-/** Calls until a reply is not `waiting` any more; a turn of the event loop lies between two calls. */
+/** Calls until the reply is not a waiting one, with a turn of the event loop between two calls. */
 async function outcome (app: FastifyInstance) {
   for (let calls = 0; calls < 1000; calls++) {
     const reply = await call(app)
@@ -62,10 +62,10 @@ async function outcome (app: FastifyInstance) {
   throw new Error('never ends')
 }
 
-/** Ends the attempts instead of waiting for the next. */
+/** A wait that fails, so that there is no further attempt. */
 const noWait = async (_milliseconds: number): Promise<void> => { throw new Error('no further attempt') }
 
-/** What `prepare` fails with, or undefined. */
+/** The error of `prepare`, or undefined. */
 async function failureOf (url: string, signal = new AbortController().signal, wait = noWait): Promise<Error | undefined> {
   const { log } = await quietServer
   return prepareByRocketChat(url, wait)(operation(), { credentials, signal, log }).then(() => undefined, failure => failure)
@@ -80,13 +80,13 @@ t.test('Rocket.Chat\'s own endpoint is called once, with the caller\'s credentia
   t.match(requests[0], { method: 'GET', url: URL, headers: caller })
 })
 
-t.test('the URL may have a path of its own, and a slash at its end', async t => {
+t.test('the URL may have a path and a trailing slash', async t => {
   const { url, requests } = await standIn(t, (_request, reply) => { reply.writeHead(200, JSON_TYPE).end(NOTHING_STAGED) })
   for (const path of ['', '/', '/chat', '/chat/']) t.equal(await failureOf(url + path), undefined)
   t.strictSame(requests.map(request => request.url), [URL, URL, `/chat${URL}`, `/chat${URL}`])
 })
 
-t.test('what is not a URL of HTTP or HTTPS, or has a query or a fragment, is refused at once', async t => {
+t.test('a URL that is not HTTP or HTTPS, or has a query or a fragment, is rejected immediately', async t => {
   const urls = [
     '', 'rocketchat', 'rocketchat:3000', 'ftp://rocketchat', 'mongodb://user:secret@rocketchat', 'http://rocketchat/chat?tenant=1',
     'http://rocketchat/#chat'
@@ -94,7 +94,7 @@ t.test('what is not a URL of HTTP or HTTPS, or has a query or a fragment, is ref
   for (const url of urls) t.throws(() => prepareByRocketChat(url), TypeError)
 })
 
-t.test('while Rocket.Chat parses the file, callers wait and it is asked nothing more', async t => {
+t.test('while Rocket.Chat parses the file, callers get waiting replies, and Rocket.Chat is not called again', async t => {
   const { url, requests, reply } = await slowStandIn(t)
   const { app, rocketChat } = await build(t, url)
   t.equal((await call(app)).json().waiting, true)
@@ -109,7 +109,7 @@ t.test('while Rocket.Chat parses the file, callers wait and it is asked nothing 
   t.equal(requests.length, 1)
 })
 
-t.test('the import is not taken for prepared before the reply has come to its end', async t => {
+t.test('the preparation ends only when the reply has ended', async t => {
   const { url, reply } = await slowStandIn(t)
   let isDone = false
   const done = failureOf(url).then(failure => { isDone = true; return failure })
@@ -121,7 +121,7 @@ t.test('the import is not taken for prepared before the reply has come to its en
   t.equal(await done, undefined)
 })
 
-t.test('a reply of any size is read to its end, and is not kept', async t => {
+t.test('a reply of any size is read to its end, and not kept in memory', async t => {
   const PIECE = Buffer.alloc(1024 * 1024, 'x')
   const PIECES = 256
   const { url } = await standIn(t, async (_request, reply) => {
@@ -136,7 +136,7 @@ t.test('a reply of any size is read to its end, and is not kept', async t => {
   t.ok(process.memoryUsage().rss - before < PIECES * PIECE.length / 2)
 })
 
-t.test('where another call has begun the parse, Rocket.Chat says that it waits, and the operation\'s status tells the rest', async t => {
+t.test('if another call has started the parse, Rocket.Chat replies waiting, and the progress comes from the operation', async t => {
   const { url, requests } = await standIn(t, (_request, reply) => {
     reply.writeHead(200, { 'content-type': 'application/json; charset=utf-8' }).end('{"waiting":true,"success":true}')
   })
@@ -151,7 +151,7 @@ t.test('where another call has begun the parse, Rocket.Chat says that it waits, 
   t.strictSame(lines.filter(line => Number(line['level']) >= 40), [])
 })
 
-t.test('Rocket.Chat\'s error ends the waiting, and the log says what it was', async t => {
+t.test('an error of Rocket.Chat ends the preparation, and is logged', async t => {
   const { url, requests } = await standIn(t, (_request, reply) => {
     reply.writeHead(400, JSON_TYPE)
     reply.end('{"success":false,"error":"No such importer [error-importer]","errorType":"error-importer"}')
@@ -166,7 +166,7 @@ t.test('Rocket.Chat\'s error ends the waiting, and the log says what it was', as
   t.equal(errors.length, 1)
 })
 
-t.test('an error that is not Rocket.Chat\'s own is told by its status alone', async t => {
+t.test('of an error that is not Rocket.Chat\'s, only the status is reported', async t => {
   const bodies = ['<h1>Bad gateway: rocketchat.internal</h1>', '', 'null', '"text"', '{"error":{"secret":1}}', '[1', '{"message":"m"}']
   for (const body of bodies) {
     const { url } = await standIn(t, (_request, reply) => { reply.writeHead(500).end(body) })
@@ -174,7 +174,7 @@ t.test('an error that is not Rocket.Chat\'s own is told by its status alone', as
   }
 })
 
-t.test('the text of an error is repeated up to a bound, and never has the token in it', async t => {
+t.test('the text of an error is reported up to a maximum length, and without the token', async t => {
   const { url } = await standIn(t, (_request, reply) => {
     reply.writeHead(401, JSON_TYPE).end(JSON.stringify({ error: `${credentials.authToken}${credentials.authToken} ${'x'.repeat(2000)}` }))
   })
@@ -187,17 +187,17 @@ t.test('the text of an error is repeated up to a bound, and never has the token 
   t.notMatch(JSON.stringify(lines), credentials.authToken)
 })
 
-t.test('an error without an end to its text is told by its status', async t => {
+t.test('of an error whose body is too long, only the status is reported', async t => {
   const { url } = await standIn(t, (_request, reply) => {
     reply.writeHead(500, JSON_TYPE).end(JSON.stringify({ error: 'x'.repeat(1_000_000) }))
   })
   t.equal((await failureOf(url))?.message, 'Rocket.Chat replied 500')
 })
 
-/** Failures that pass: what Rocket.Chat does at the first attempt. */
-const passing: Record<string, (reply: ServerResponse) => void> = {
+/** Transient failures: what Rocket.Chat does in the first attempt. */
+const transient: Record<string, (reply: ServerResponse) => void> = {
   'ends the connection': reply => { reply.destroy() },
-  'ends the connection in the middle of a reply': reply => { reply.writeHead(200, JSON_TYPE).write(NOTHING_STAGED, () => reply.destroy()) },
+  'ends the connection during a reply': reply => { reply.writeHead(200, JSON_TYPE).write(NOTHING_STAGED, () => reply.destroy()) },
   'ends the connection before the length of a reply': reply => {
     reply.writeHead(200, { ...JSON_TYPE, 'content-length': 1000 }).write(NOTHING_STAGED, () => reply.destroy())
   },
@@ -208,8 +208,8 @@ const passing: Record<string, (reply: ServerResponse) => void> = {
     [`replies ${status}`, (reply: ServerResponse) => { reply.writeHead(status).end('<h1>Try again later</h1>') }]))
 }
 
-for (const [name, fail] of Object.entries(passing)) {
-  t.test(`a Rocket.Chat that ${name} is called again, and callers wait meanwhile`, async t => {
+for (const [name, fail] of Object.entries(transient)) {
+  t.test(`a Rocket.Chat that ${name} is called again, and callers get waiting replies until then`, async t => {
     const { url, requests } = await standIn(t, (_request, reply) => {
       if (requests.length <= 2) fail(reply)
       else reply.writeHead(200, JSON_TYPE).end(NOTHING_STAGED)
@@ -230,7 +230,7 @@ for (const [name, fail] of Object.entries(passing)) {
   })
 }
 
-t.test('a Rocket.Chat that is away is called again, less and less often, until the server closes', async t => {
+t.test('a Rocket.Chat that is down is called again, less and less often, until the server closes', async t => {
   const { server, url } = await standIn(t, () => {})
   server.close()
   await once(server, 'close')
@@ -257,7 +257,7 @@ t.test('Retry-After is honoured, as seconds or a date, up to an hour', async t =
   }
 })
 
-t.test('closing the server ends the wait for the next attempt', async t => {
+t.test('closing the server aborts the wait for the next attempt', async t => {
   const { url, requests } = await standIn(t, (_request, reply) => { reply.writeHead(503, { 'retry-after': '3600' }).end() })
   const closing = new AbortController()
   const log = Object.create((await quietServer).log, { warn: { value: () => { setImmediate(() => closing.abort()) } } })
@@ -265,7 +265,7 @@ t.test('closing the server ends the wait for the next attempt', async t => {
   t.equal(requests.length, 1)
 })
 
-t.test('a success that is not Rocket.Chat\'s is a failure, however it is written', async t => {
+t.test('a 200 reply that is not Rocket.Chat\'s is a failure in any form', async t => {
   const bodies = ['{"success":false}', '{}', '', 'null', '[]', '"ok"', '<!doctype html>', '{"success":"true"}', `[${'1,'.repeat(5000)}1]`,
     `{"users":["${'x'.repeat(5000)}"],"success":false}`, `${'x'.repeat(5000)}"success":true}`]
   for (const body of bodies) {
@@ -276,27 +276,27 @@ t.test('a success that is not Rocket.Chat\'s is a failure, however it is written
   }
 })
 
-t.test('the media type of a reply may be written in any case', async t => {
+t.test('the media type of a reply is case-insensitive', async t => {
   const { url } = await standIn(t, (_request, reply) => {
     reply.writeHead(200, { 'content-type': 'Application/JSON;charset=UTF-8' }).end(NOTHING_STAGED)
   })
   t.equal(await failureOf(url), undefined)
 })
 
-t.test('a URL of HTTPS is called by TLS, and never in the clear', async t => {
+t.test('an HTTPS URL is called over TLS only', async t => {
   const { url, requests } = await standIn(t, (_request, reply) => { reply.writeHead(200, JSON_TYPE).end(NOTHING_STAGED) })
   t.ok(await failureOf(url.replace('http:', 'https:')) instanceof Error)
   t.equal(requests.length, 0)
 })
 
-t.test('a page that some other server gives is not taken for Rocket.Chat\'s reply', async t => {
+t.test('a page of another server is not accepted as Rocket.Chat\'s reply', async t => {
   for (const headers of [{ 'content-type': 'text/html' }, {}]) {
     const { url } = await standIn(t, (_request, reply) => { reply.writeHead(200, headers).end('<!doctype html>') })
     t.match((await failureOf(url))?.message, 'is its URL right?')
   }
 })
 
-t.test('a redirect is not followed: the token goes nowhere else', async t => {
+t.test('a redirect is not followed, so that the token is not sent elsewhere', async t => {
   const elsewhere = await standIn(t, (_request, reply) => { reply.writeHead(200, JSON_TYPE).end(NOTHING_STAGED) })
   const { url } = await standIn(t, (request, reply) => { reply.writeHead(307, { location: `${elsewhere.url}${request.url}` }).end() })
   t.equal((await failureOf(url))?.message,
@@ -304,29 +304,29 @@ t.test('a redirect is not followed: the token goes nowhere else', async t => {
   t.equal(elsewhere.requests.length, 0)
 })
 
-t.test('where a redirect points is said without its credentials and its query', async t => {
-  const rows: Array<[location: string | undefined, told: RegExp]> = [
+t.test('the target of a redirect is reported without credentials and query', async t => {
+  const rows: Array<[location: string | undefined, expected: RegExp]> = [
     ['https://user:secret@chat.example/login?token=secret#secret', /redirect to https:\/\/chat\.example\/login:/],
     ['/login', /redirect to http:\/\/127\.0\.0\.1:\d+\/login:/],
     ['http://[', /redirect to nowhere:/],
     [undefined, /redirect to nowhere:/]
   ]
-  for (const [location, told] of rows) {
+  for (const [location, expected] of rows) {
     const { url } = await standIn(t, (_request, reply) => { reply.writeHead(302, location ? { location } : {}).end() })
     const message = (await failureOf(url))?.message
-    t.match(message, told)
+    t.match(message, expected)
     t.notMatch(message, 'secret')
   }
 })
 
-t.test('a URL that leads back to a server with the plugin is told from Rocket.Chat', async t => {
+t.test('a URL that leads back to a server with the plugin is detected', async t => {
   const { url } = await slowStandIn(t)
   const { app } = await build(t, url)
   const own = await app.listen({ host: '127.0.0.1', port: 0 })
   t.match((await failureOf(own))?.message, 'leads back to this server')
 })
 
-t.test('closing the server ends the request to Rocket.Chat, in whatever state it is', async t => {
+t.test('closing the server aborts the request to Rocket.Chat in every state', async t => {
   for (const hasBegun of [false, true]) {
     const { url, reply, requests } = await slowStandIn(t)
     const { app, lines } = await build(t, url)
@@ -336,16 +336,16 @@ t.test('closing the server ends the request to Rocket.Chat, in whatever state it
       parsing.writeHead(200, JSON_TYPE).write(NOTHING_STAGED)
       await new Promise(resolve => setImmediate(resolve))
     }
-    const gone = once(parsing, 'close')
+    const closed = once(parsing, 'close')
     await app.close()
-    await gone
+    await closed
     t.equal(parsing.writableFinished, false)
     t.equal(requests.length, 1)
     t.strictSame(lines.filter(line => Number(line['level']) >= 40), [])
   }
 })
 
-t.test('a preparation that is to end before it has begun calls nobody', async t => {
+t.test('a preparation that is aborted before it starts makes no call', async t => {
   const { url, requests } = await standIn(t, (_request, reply) => { reply.writeHead(200, JSON_TYPE).end(NOTHING_STAGED) })
   t.match(await failureOf(url, AbortSignal.abort()), { name: 'AbortError' })
   t.equal(requests.length, 0)

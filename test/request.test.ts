@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import { importFileData, type StagedUser } from '../lib/index.js'
 import { build, call, caller, callerLines, NOTHING_STAGED, optionsOf, recorded, requestText, sendText, storeOf, UNAUTHORIZED, URL } from './fixtures/build.js'
 
-/** A server with the plugin under a prefix of the test's. */
+/** A server with the plugin under a test's prefix. */
 async function buildUnder (t: Test, prefix: string | undefined, server: FastifyServerOptions = {}): Promise<FastifyInstance> {
   const app: FastifyInstance = Fastify(server)
   t.teardown(() => app.close())
@@ -12,22 +12,22 @@ async function buildUnder (t: Test, prefix: string | undefined, server: FastifyS
   return app
 }
 
-/** The statuses of a GET as the documented caller, by URL. */
+/** The statuses of GET requests of the documented caller, by URL. */
 async function statusesOf (app: FastifyInstance, urls: readonly string[]): Promise<Record<string, number>> {
   const statuses: Record<string, number> = {}
   for (const url of urls) statuses[url] = (await app.inject({ url, headers: caller })).statusCode
   return statuses
 }
 
-/** More records than go out in one piece. */
+/** More records than fit into one chunk. */
 const manyUsers: StagedUser[] = Array.from({ length: 5000 }, (_, number) => ({ importIds: [`U${number}`], username: `user ${number}` }))
 
-t.test('the call of the documentation is answered with what the documentation says', async t => {
+t.test('the documented call gets the documented reply', async t => {
   const { statusCode, headers, body } = await call(await build(t))
   t.strictSame([statusCode, headers['content-type'], body], [200, 'application/json; charset=utf-8', NOTHING_STAGED])
 })
 
-t.test('I4: under any prefix the route answers at its own path, and at no other', async t => {
+t.test('I4: under any prefix the route replies at its path only', async t => {
   const rows: Array<[prefix: string | undefined, answers: string]> = [
     [undefined, '/getImportFileData'],
     ['', '/getImportFileData'],
@@ -43,7 +43,7 @@ t.test('I4: under any prefix the route answers at its own path, and at no other'
   }
 })
 
-t.test('I4: within a plugin of the host\'s the prefixes add up', async t => {
+t.test('I4: inside a plugin of the host the prefixes are combined', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(async (api: FastifyInstance, _options: FastifyPluginOptions) => {
@@ -62,12 +62,12 @@ t.test('I4: under two prefixes each registration has its own options', async t =
   t.equal((await call(app, { url: '/two/getImportFileData' })).json().message_count, 2)
 })
 
-t.test('I4: the same prefix twice fails the second registration', async t => {
+t.test('I4: a second registration with the same prefix fails', async t => {
   const app = await buildUnder(t, '/api/v1')
   await t.rejects(async () => await app.register(importFileData, { prefix: '/api/v1', ...optionsOf() }), { code: 'FST_ERR_DUPLICATED_ROUTE' })
 })
 
-t.test('I4: a slash too many, another case and an escaped slash are other paths', async t => {
+t.test('I4: paths with an extra slash, in another case or with an escaped slash are not found', async t => {
   const { options, calls } = recorded()
   const app = await build(t, options)
   const urls = [
@@ -85,7 +85,7 @@ t.test('I4: a slash too many, another case and an escaped slash are other paths'
   t.strictSame(calls, [])
 })
 
-t.test('I4: a host that ignores slashes or case has that on this route, too', async t => {
+t.test('I4: a host\'s options to ignore slashes or case apply to this route', async t => {
   const rows = [
     [{ ignoreTrailingSlash: true }, '/api/v1/getImportFileData/'],
     [{ ignoreDuplicateSlashes: true }, '/api//v1//getImportFileData'],
@@ -97,7 +97,7 @@ t.test('I4: a host that ignores slashes or case has that on this route, too', as
   }
 })
 
-t.test('I4: a path that is escaped without need, and a whole URL as proxies send it, are the same path', async t => {
+t.test('I4: a path with unnecessary escapes, and an absolute URL as sent to proxies, are the same path', async t => {
   const app = await build(t)
   for (const target of ['/api/v1/getImportFileDat%61', `http://localhost${URL}`]) {
     const [reply] = await sendText(app, requestText([...callerLines, 'Connection: close'], { start: `GET ${target} HTTP/1.1` }))
@@ -105,20 +105,20 @@ t.test('I4: a path that is escaped without need, and a whole URL as proxies send
   }
 })
 
-t.test('I5: whatever the query is, the reply is the same', async t => {
+t.test('I5: the query does not change the reply', async t => {
   const store = storeOf({ users: () => [[{ importIds: ['U1'], username: 'ada' }, { importIds: ['U2'] }]], countMessages: async () => 3 })
   const app = await build(t, { store })
   const { body: without } = await call(app)
   const queries = {
-    'what older clients send': 'importerKey=slack',
-    'what other endpoints know': 'fields={"users":0}&count=1&offset=1&sort={"username":-1}&query={"users":1}',
-    'a key repeated': 'importerKey=slack&importerKey=csv&importerKey[]=api',
+    'parameters of older clients': 'importerKey=slack',
+    'parameters of other endpoints': 'fields={"users":0}&count=1&offset=1&sort={"username":-1}&query={"users":1}',
+    'a repeated key': 'importerKey=slack&importerKey=csv&importerKey[]=api',
     '1,000 keys': Array.from({ length: 1000 }, (_, number) => `key${number}=${number}`).join('&'),
-    'bad percent signs': 'a=%zz&%=%&b=%E0%A4%A',
-    'names that every object has': '__proto__[a]=1&constructor.prototype.a=1&__proto__=1&toString=1',
-    'the headers as parameters': 'X-User-Id=somebody&X-Auth-Token=else',
+    'invalid percent-encodings': 'a=%zz&%=%&b=%E0%A4%A',
+    'names of inherited properties': '__proto__[a]=1&constructor.prototype.a=1&__proto__=1&toString=1',
+    'the headers as parameters': 'X-User-Id=bob&X-Auth-Token=other',
     nothing: '',
-    'nothing but separators': '&&==&?&'
+    'separators only': '&&==&?&'
   }
   for (const [name, query] of Object.entries(queries)) {
     const { statusCode, body } = await call(app, { url: `${URL}?${query}` })
@@ -126,7 +126,7 @@ t.test('I5: whatever the query is, the reply is the same', async t => {
   }
 })
 
-t.test('I5: a query lets nobody in', async t => {
+t.test('I5: credentials in the query are ignored', async t => {
   const { options, calls } = recorded()
   const app = await build(t, options)
   const { statusCode, body } = await app.inject(`${URL}?${new URLSearchParams(caller)}`)
@@ -134,7 +134,7 @@ t.test('I5: a query lets nobody in', async t => {
   t.strictSame(calls, [])
 })
 
-t.test('I5: a bad percent sign in the path is refused by the host', async t => {
+t.test('I5: an invalid percent-encoding in the path is rejected by the host', async t => {
   const { options, calls } = recorded()
   const { statusCode } = await (await build(t, options)).inject({ url: '/api/v1/getImport%zzFileData', headers: caller })
   t.equal(statusCode, 400)
@@ -143,7 +143,7 @@ t.test('I5: a bad percent sign in the path is refused by the host', async t => {
 
 const NOT_ALLOWED = '{"success":false,"error":"Method Not Allowed [error-method-not-allowed]","errorType":"error-method-not-allowed"}'
 
-t.test('I6: any method but GET is 405 and says what is allowed, and neither the look-up nor the store is asked', async t => {
+t.test('I6: any method except GET gets a 405 reply with Allow, and neither the look-up nor the store is called', async t => {
   for (const exposeHeadRoutes of [true, false]) {
     const { options, calls } = recorded()
     const app = await build(t, options, { exposeHeadRoutes })
@@ -156,7 +156,7 @@ t.test('I6: any method but GET is 405 and says what is allowed, and neither the 
   }
 })
 
-t.test('I6: a POST is 405 whatever its body is', async t => {
+t.test('I6: a POST gets a 405 reply with any body', async t => {
   const app = await build(t)
   for (const type of ['application/json', 'text/csv', 'no type at all']) {
     const { statusCode, body } = await app.inject({ method: 'POST', url: URL, headers: { 'content-type': type }, payload: '{"half' })
@@ -164,14 +164,14 @@ t.test('I6: a POST is 405 whatever its body is', async t => {
   }
 })
 
-t.test('I6: OPTIONS says what is allowed, without asking anybody', async t => {
+t.test('I6: OPTIONS gets a reply with Allow, and neither the look-up nor the store is called', async t => {
   const { options, calls } = recorded()
   const { statusCode, headers, body } = await (await build(t, options)).inject({ method: 'OPTIONS', url: URL })
   t.strictSame([statusCode, headers.allow, body], [204, 'GET', ''])
   t.strictSame(calls, [])
 })
 
-t.test('I4: a slash at the end is 404 in the contract\'s envelope for every method, as anything below the path', async t => {
+t.test('I4: a trailing slash and any path below get a 404 reply in the error format, for every method', async t => {
   const { options, calls } = recorded()
   const app = await build(t, options)
   for (const method of ['GET', 'POST', 'OPTIONS'] as const) {
@@ -183,7 +183,7 @@ t.test('I4: a slash at the end is 404 in the contract\'s envelope for every meth
   t.strictSame(calls, [])
 })
 
-t.test('I6: TRACE, an unknown method and one in small letters are refused, and show the headers to nobody', async t => {
+t.test('I6: TRACE, an unknown method and a lower-case method are rejected, and the reply does not contain the headers', async t => {
   const { options, calls } = recorded()
   const app = await build(t, options)
   for (const [method, status] of [['TRACE', 405], ['BREW', 400], ['get', 400]] as const) {
@@ -194,7 +194,7 @@ t.test('I6: TRACE, an unknown method and one in small letters are refused, and s
   t.strictSame(calls, [])
 })
 
-t.test('I6: a preflight is answered by the host\'s CORS plugin, without asking anybody', async t => {
+t.test('I6: the host\'s CORS plugin replies to a preflight, and neither the look-up nor the store is called', async t => {
   const { options, calls } = recorded()
   const app = Fastify()
   t.teardown(() => app.close())
@@ -214,7 +214,7 @@ t.test('I6: a preflight is answered by the host\'s CORS plugin, without asking a
   t.strictSame(calls, [])
 })
 
-t.test('I6: a preflight that the host\'s CORS plugin leaves to the route succeeds', async t => {
+t.test('I6: a preflight that the host\'s CORS plugin passes to the route succeeds', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(cors, { origin: 'https://chat.example', preflightContinue: true })
@@ -225,9 +225,9 @@ t.test('I6: a preflight that the host\'s CORS plugin leaves to the route succeed
   t.strictSame([statusCode, headers['access-control-allow-origin']], [204, 'https://chat.example'])
 })
 
-t.test('I7: the body of a GET is not looked at, and the next call on the connection is answered, too', async t => {
+t.test('I7: the body of a GET is ignored, and the next call on the connection gets its reply', async t => {
   const app = await build(t)
-  app.addContentTypeParser('*', () => { throw new Error('nobody is to read a body') })
+  app.addContentTypeParser('*', () => { throw new Error('the body must not be read') })
   const bodies = {
     JSON: ['Content-Type: application/json', '{"fields":'],
     'a form': ['Content-Type: application/x-www-form-urlencoded', 'importerKey=slack'],
@@ -240,13 +240,13 @@ t.test('I7: the body of a GET is not looked at, and the next call on the connect
   }
 })
 
-t.test('I7: a body that is announced and never comes is not waited for', async t => {
+t.test('I7: the reply does not wait for an announced body that never arrives', async t => {
   const app = await build(t)
   const [reply] = await sendText(app, requestText([...callerLines, 'Content-Length: 500', 'Connection: close'], { body: '{' }))
   t.strictSame([reply?.status, reply?.body], [200, NOTHING_STAGED])
 })
 
-t.test('I7: a request with both a Content-Length and a Transfer-Encoding, in which another could hide, is refused', async t => {
+t.test('I7: a request with both Content-Length and Transfer-Encoding, which could smuggle another request, is rejected', async t => {
   const { options, calls } = recorded()
   const app = await build(t, options)
   const hidden = requestText(callerLines)
@@ -256,7 +256,7 @@ t.test('I7: a request with both a Content-Length and a Transfer-Encoding, in whi
   t.strictSame(calls, [])
 })
 
-t.test('I7: an expectation is met or refused, and nobody waits', async t => {
+t.test('I7: an Expect header is fulfilled or rejected without a delay', async t => {
   const app = await build(t)
   const lines = [...callerLines, 'Content-Length: 5', 'Connection: close']
   const met = await sendText(app, requestText([...lines, 'Expect: 100-continue']))
@@ -265,7 +265,7 @@ t.test('I7: an expectation is met or refused, and nobody waits', async t => {
   t.strictSame(refused.map(({ status }) => status), [417])
 })
 
-t.test('I7: calls that come one upon another on a connection are answered whole, and in their order', async t => {
+t.test('I7: pipelined calls get complete replies, in order', async t => {
   let turn = 0
   const app = await build(t, { store: storeOf({ countMessages: async () => ++turn }) })
   const replies = await sendText(app, requestText(callerLines) + requestText([]) + requestText([...callerLines, 'Connection: close']))
@@ -276,14 +276,14 @@ t.test('I7: calls that come one upon another on a connection are answered whole,
   ])
 })
 
-t.test('I7: a client of HTTP/1.0 gets a small reply with its length', async t => {
+t.test('I7: an HTTP/1.0 client gets a small reply with Content-Length', async t => {
   const app = await build(t)
   const [reply] = await sendText(app, requestText(callerLines, { start: `GET ${URL} HTTP/1.0` }))
   t.strictSame([reply?.status, reply?.body], [200, NOTHING_STAGED])
   t.equal(reply?.headers.get('content-length'), String(NOTHING_STAGED.length))
 })
 
-t.test('I8: whatever kind, part or encoding a caller asks for, the reply is the whole JSON', async t => {
+t.test('I8: the reply is the complete JSON, whatever media type, range or encoding a caller asks for', async t => {
   for (const users of [[], [manyUsers]]) {
     const app = await build(t, { store: storeOf({ users: () => users }) })
     const { body: whole } = await call(app)

@@ -12,7 +12,7 @@ import { URL as PATH, call, caller } from './fixtures/build.js'
 import { callOverHttp2, callThrough, program, startHaproxy, startNginx } from './fixtures/reverse-proxy.js'
 import { listen, userBatch, watchedUsers } from './fixtures/streaming.js'
 
-/** The example server over the sample import, as deploy/ has it behind a proxy, with what a test changes in its store. */
+/** The example server with the sample import, configured as in deploy/, with a test's changes to its store. */
 async function buildImports (t: Test, changes: Partial<ImportDataStore> = {}, env: NodeJS.ProcessEnv = {}) {
   const settings = readSettings({ TRUST_PROXY: 'loopback', LOG_LEVEL: 'silent', ...env })
   const app = await buildServer(settings, new PassThrough(), documents => {
@@ -23,7 +23,7 @@ async function buildImports (t: Test, changes: Partial<ImportDataStore> = {}, en
   return { app, imports: await listen(app) }
 }
 
-/** What stands for Rocket.Chat: it says which method and path have come. */
+/** A server in place of Rocket.Chat. It returns the method and the path of a request. */
 async function startRocketChat (t: Test): Promise<number> {
   const server = http.createServer((request, reply) => { reply.end(`Rocket.Chat: ${request.method} ${request.url}`) }).listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -34,11 +34,11 @@ async function startRocketChat (t: Test): Promise<number> {
 const breaking: Partial<ImportDataStore> = {
   users: async function * () {
     for (let batch = 0; batch < 5; batch++) yield userBatch(batch)
-    throw new Error('the database is gone')
+    throw new Error('the database is down')
   }
 }
 
-/** How every selection ends, and nothing that is broken off. */
+/** The end of every complete selection, and of no incomplete one. */
 const END = ',"success":true}'
 
 function parses (text: string): boolean {
@@ -53,13 +53,13 @@ function parses (text: string): boolean {
 for (const { name, start } of [{ name: 'nginx', start: startNginx }, { name: 'haproxy', start: startHaproxy }]) {
   const needsProxy = { skip: program(name).missing }
 
-  /** The proxy in front of an import server. */
+  /** Starts the proxy in front of an import server. */
   async function build (t: Test, changes?: Partial<ImportDataStore>, env?: NodeJS.ProcessEnv) {
     const { app, imports } = await buildImports(t, changes, env)
     return { app, proxy: await start(t, { imports, rocketchat: await startRocketChat(t) }) }
   }
 
-  t.test(`${name} leads the one path to the import server, and every other to Rocket.Chat`, needsProxy, async t => {
+  t.test(`${name} routes one path to the import server, and all others to Rocket.Chat`, needsProxy, async t => {
     const { app, proxy } = await build(t)
     const { status, end, headers } = await callThrough(proxy)
     t.equal(status, 200)
@@ -70,7 +70,7 @@ for (const { name, start } of [{ name: 'nginx', start: startNginx }, { name: 'ha
     }
   })
 
-  t.test(`${name} passes on a reply of 100 MB, whole`, needsProxy, async t => {
+  t.test(`${name} forwards a reply of 100 MB completely`, needsProxy, async t => {
     const batch = userBatch(0)
     const { proxy } = await build(t, { users: function * () { for (let count = 0; count < 800; count++) yield batch } })
     const { status, bytes, end, isWhole } = await callThrough(proxy)
@@ -80,7 +80,7 @@ for (const { name, start } of [{ name: 'nginx', start: startNginx }, { name: 'ha
     t.ok(end.endsWith(END))
   })
 
-  t.test(`${name} passes the beginning of a long reply on before its end`, needsProxy, async t => {
+  t.test(`${name} forwards the beginning of a long reply before its end`, needsProxy, async t => {
     const { users, seen } = watchedUsers(1_000_000)
     const { proxy } = await build(t, { users })
     const request = http.get({ port: proxy.port, path: PATH, headers: caller, agent: false })
@@ -93,23 +93,23 @@ for (const { name, start } of [{ name: 'nginx', start: startNginx }, { name: 'ha
     t.pass('and the import server stops reading when the caller leaves')
   })
 
-  t.test(`${name} breaks a reply that the import server has broken off`, needsProxy, async t => {
+  t.test(`${name} aborts a reply that the import server aborts`, needsProxy, async t => {
     const { proxy } = await build(t, breaking)
     const { status, bytes, end, isWhole } = await callThrough(proxy)
     t.equal(status, 200)
     t.ok(bytes > 100_000)
-    t.notOk(isWhole, 'by HTTP itself')
+    t.notOk(isWhole, 'incomplete according to HTTP')
     t.notOk(end.endsWith(END))
   })
 
-  t.test(`${name} passes a 304 on`, needsProxy, async t => {
+  t.test(`${name} forwards a 304`, needsProxy, async t => {
     const { proxy } = await build(t)
     const { headers: { etag } } = await callThrough(proxy)
     const { status, bytes, isWhole } = await callThrough(proxy, { headers: { 'if-none-match': etag } })
     t.strictSame({ status, bytes, isWhole }, { status: 304, bytes: 0, isWhole: true })
   })
 
-  t.test(`${name} compresses a reply for a caller who takes gzip, and its ETag still leads to a 304`, needsProxy, async t => {
+  t.test(`${name} compresses a reply for a caller that accepts gzip, and its ETag still gets a 304`, needsProxy, async t => {
     const { app, proxy } = await build(t)
     const { headers, end, isWhole } = await callThrough(proxy, { headers: { 'accept-encoding': 'gzip' } })
     t.equal(headers['content-encoding'], 'gzip')
@@ -119,13 +119,13 @@ for (const { name, start } of [{ name: 'nginx', start: startNginx }, { name: 'ha
     t.equal((await callThrough(proxy, { headers: { 'accept-encoding': 'gzip', 'if-none-match': headers.etag } })).status, 304)
   })
 
-  t.test(`${name} breaks a compressed reply, too`, needsProxy, async t => {
+  t.test(`${name} aborts a compressed reply, too`, needsProxy, async t => {
     const { proxy } = await build(t, breaking)
     const { isWhole } = await callThrough(proxy, { headers: { 'accept-encoding': 'gzip' } })
     t.notOk(isWhole)
   })
 
-  t.test(`${name} tells the address of the caller, whatever the caller says that it is`, needsProxy, async t => {
+  t.test(`${name} forwards the caller's address, whatever X-Forwarded-For the caller sends`, needsProxy, async t => {
     const { proxy } = await build(t, {}, { RATE_LIMIT: '1' })
     const statusOf = async (headers: http.OutgoingHttpHeaders, localAddress = '127.0.0.1') =>
       (await callThrough(proxy, { headers, localAddress })).status
@@ -134,11 +134,11 @@ for (const { name, start } of [{ name: 'nginx', start: startNginx }, { name: 'ha
     t.equal(await statusOf({ 'x-forwarded-for': '203.0.113.7' }), 429)
     t.equal(await statusOf({ 'x-forwarded-for': '203.0.113.7, 127.0.0.9' }), 429)
     t.equal(await statusOf({ forwarded: 'for=203.0.113.7', 'x-real-ip': '203.0.113.7' }), 429)
-    t.equal(await statusOf({}, '127.0.0.2'), 200, 'another address has a limit of its own')
+    t.equal(await statusOf({}, '127.0.0.2'), 200, 'another address has its own limit')
     t.equal(await statusOf({}, '127.0.0.2'), 429)
   })
 
-  t.test(`${name} makes no call twice when the import server breaks the connection`, needsProxy, async t => {
+  t.test(`${name} does not repeat a call when the import server closes the connection`, needsProxy, async t => {
     let calls = 0
     const server = http.createServer(request => {
       if (request.url !== '/health') calls++
@@ -151,13 +151,13 @@ for (const { name, start } of [{ name: 'nginx', start: startNginx }, { name: 'ha
     t.ok(calls <= 1, `${calls} calls`)
   })
 
-  t.test(`over HTTP/2, ${name} passes replies on, and what it passes on of a broken one is never JSON`, needsProxy, async t => {
+  t.test(`over HTTP/2, ${name} forwards replies, and an incomplete one is never valid JSON`, needsProxy, async t => {
     const { proxy } = await build(t)
     const { status, end, isWhole } = await callOverHttp2(proxy)
     t.strictSame({ status, isWhole, parses: parses(end) }, { status: 200, isWhole: true, parses: true })
     const { proxy: other } = await build(t, breaking)
     const broken = await callOverHttp2(other)
-    t.comment(`by HTTP/2 itself it is ${broken.isWhole ? 'whole' : 'broken'}`)
+    t.comment(`according to HTTP/2 it is ${broken.isWhole ? 'complete' : 'incomplete'}`)
     t.notOk(parses(broken.end))
     t.notOk(broken.end.endsWith(END))
   })

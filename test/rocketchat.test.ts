@@ -8,16 +8,16 @@ import { startMongo } from './fixtures/mongodb.js'
 
 const mongo = await startMongo(t)
 
-/** Rocket.Chat's documents in some place, as the plugin takes them. */
+/** A source of Rocket.Chat's documents, as options of the plugin. */
 interface Backend extends RocketChatOptions {
-  /** Puts other documents in the place of whole collections. */
+  /** Replaces collections. */
   change (changes: Partial<RocketChatDocuments>): Promise<void>
 }
 
-/** Starts a backend with documents of a test's. It ends with the test. */
+/** Starts a backend with a test's documents. It is stopped when the test ends. */
 type Start = (t: Test, documents: RocketChatDocuments) => Promise<Backend>
 
-/** Where the documents may be: every test of the suite is run over each. */
+/** All backends. Each test of the suite runs with each of them. */
 const backends: Record<string, Start> = {
   async rocketChatDump (_t, documents) {
     return { ...rocketChatDump(documents), change: async changes => { Object.assign(documents, changes) } }
@@ -37,7 +37,7 @@ const backends: Record<string, Start> = {
 
 const { Binary, BSONRegExp, BSONSymbol, Code, Decimal128, Double, Int32, Long, MaxKey, MinKey, ObjectId, Timestamp } = BSON
 
-/** Values of `ts` in the order in which MongoDB sorts them: those that every database of these tests can store. */
+/** Values of `ts` in MongoDB's sort order that every database of these tests can store. */
 const sortedValues: unknown[] = [
   [], null, -1, Long.fromNumber(0), 1.5, Long.fromString('9007199254740992'), Long.fromString('9007199254740993'), 1e21, '', 'a', 'b', '\uffff', '😀',
   {}, { a: 1 }, { a: 2 }, { a: 2, b: 1 }, { b: 1 }, { a: 'text' }, { a: { b: 1 } },
@@ -47,14 +47,14 @@ const sortedValues: unknown[] = [
   new BSONRegExp('a'), /b/
 ]
 
-/** Those and more, which only MongoDB itself can store. */
+/** Values of `ts` in MongoDB's sort order, including those that only MongoDB can store. */
 const moreSortedValues: unknown[] = [
   new MinKey(), ...sortedValues.slice(0, 2), NaN, -Infinity, Decimal128.fromString('-1.5'), -1, 0n, Decimal128.fromString('0.5'), new Int32(1),
   Decimal128.fromString('9007199254740993'), 9007199254740994n, new Double(1e21), Infinity, 'a', new BSONSymbol('b'), 'c',
   { a: [1] }, [[]], [[1], [0, 2]], [[1, 2]], new Uint8Array([1]), ...sortedValues.slice(-10), /b/i, new Code('a'), new Code('b'), new MaxKey()
 ]
 
-/** Each value with the next, as operations that have it as `ts`. */
+/** Pairs of operations whose `ts` are adjacent values. */
 const neighboursOf = (values: readonly unknown[]) =>
   values.slice(1).map((value, index) => [{ _id: index, ts: values[index] }, { _id: index + 1, ts: value }])
 
@@ -63,14 +63,14 @@ const OPERATION_NOT_FOUND =
 const OPERATION_INVALID =
   '{"success":false,"error":"Invalid Import Operation [error-import-operation-invalid]","errorType":"error-import-operation-invalid"}'
 
-/** Documents of any kind, as somebody may have changed them by hand. */
-const ill = (...documents: unknown[]) => documents as never[]
+/** Documents of any type. */
+const untyped = (...documents: unknown[]) => documents as never[]
 
-/** An operation that has just begun, whatever its importer. */
+/** An operation that is being prepared. */
 const preparing = (changes: object) => operationDocument({ status: 'importer_preparing_users', ...changes })
 
 for (const [backend, start] of Object.entries(backends)) {
-  /** A server over the documents, the backend that they are in, and a call of it which gives status and body. */
+  /** A server with the documents, their backend, and a function that makes a call and returns status and body. */
   async function serve (t: Test, changes: Partial<RocketChatDocuments> = {}, server = {}) {
     const { change, ...options } = await start(t, documents(changes))
     const app = await build(t, options, server)
@@ -85,17 +85,17 @@ for (const [backend, start] of Object.entries(backends)) {
   const test = (name: string, body: (t: Test) => Promise<void>) => t.test(`${name} (${backend})`, { skip }, body)
   const nothingStaged = { rocketchat_import: [operationDocument({ importerKey: undefined })], rocketchat_import_data: [] }
 
-  test('the documents of an import are answered by its selection', async t => {
+  test('the documents of an import give its selection', async t => {
     const [status, body] = await (await serve(t)).answer()
     t.strictSame([status, JSON.parse(body)], [200, selectionOfDocuments])
   })
 
-  // Who calls
+  // Authentication
 
-  test('a user is let in by their id and a token of theirs, and by nothing else', async t => {
+  test('a user is authenticated only by their id and one of their tokens', async t => {
     const { answer } = await serve(t, {
       ...nothingStaged,
-      users: ill(
+      users: untyped(
         ...documents().users,
         userDocument('deactivated', [tokens.ada], { active: false, roles: ['admin'] }),
         userDocument('not yet active', ['token'], { active: undefined, roles: ['admin'] }),
@@ -133,7 +133,7 @@ for (const [backend, start] of Object.entries(backends)) {
     for (const [userId, token, status, body] of rows) t.strictSame(await answer(headersOf(userId, token)), [status, body], `${userId}, ${token}`)
   })
 
-  test('a user who is deactivated, logged out or removed is not let in any more', async t => {
+  test('a user who is deactivated, logged out or removed is no longer authenticated', async t => {
     const { answer, change } = await serve(t, nothingStaged)
     const id = caller['x-user-id']
     const rows = [
@@ -149,7 +149,7 @@ for (const [backend, start] of Object.entries(backends)) {
     }
   })
 
-  test('a malformed document of a user is no match', async t => {
+  test('a malformed user document does not match', async t => {
     const id = caller['x-user-id']
     const { answer, change } = await serve(t, nothingStaged)
     const { services, ...rest } = userDocument(id, [tokens.ada], { roles: ['admin'] })
@@ -160,14 +160,14 @@ for (const [backend, start] of Object.entries(backends)) {
         [{ hashedToken: { hashedToken } }]].map(loginTokens => ({ resume: { loginTokens } }))
     ]
     for (const services of malformed) {
-      await change({ users: ill({ ...rest, services }) })
+      await change({ users: untyped({ ...rest, services }) })
       t.strictSame(await answer(), [401, UNAUTHORIZED], JSON.stringify(services))
     }
   })
 
-  // And may they
+  // Permission
 
-  test('a user may run imports who has one of the roles that the permission has now', async t => {
+  test('a user may run imports if they have one of the permission\'s current roles', async t => {
     const { answer, change } = await serve(t, nothingStaged)
     const permitted: Array<[userRoles: unknown, roles: unknown, isPermitted: boolean]> = [
       [['admin'], ['admin'], true],
@@ -190,24 +190,24 @@ for (const [backend, start] of Object.entries(backends)) {
     ]
     for (const [userRoles, roles, isPermitted] of permitted) {
       await change({
-        users: ill(userDocument(caller['x-user-id'], [tokens.ada], { roles: userRoles })),
-        rocketchat_permissions: ill({ _id: 'view-import-operations', roles: ['user', 'admin', 'bot'] }, { _id: 'run-import', roles })
+        users: untyped(userDocument(caller['x-user-id'], [tokens.ada], { roles: userRoles })),
+        rocketchat_permissions: untyped({ _id: 'view-import-operations', roles: ['user', 'admin', 'bot'] }, { _id: 'run-import', roles })
       })
       const [status, body] = await answer()
       const name = `a user of ${JSON.stringify(userRoles)}, the permission of ${JSON.stringify(roles)}`
       if (isPermitted) t.strictSame([status, body], [200, NOTHING_STAGED], name)
-      // Roles that are no list are nobody's to judge.
+      // If the roles are not an array, a 503 is correct as well.
       else if (typeof userRoles === 'string' || typeof roles === 'string') t.ok([403, 503].includes(status), `${name}: ${status}`)
       else t.strictSame([status, body], [403, FORBIDDEN], name)
     }
   })
 
-  test('nobody may run imports where the permission\'s document is missing', async t => {
+  test('nobody may run imports if the permission\'s document is missing', async t => {
     const { answer } = await serve(t, { rocketchat_permissions: [{ _id: 'view-import-operations', roles: ['admin'] }] })
     t.strictSame(await answer(), [403, FORBIDDEN])
   })
 
-  test('a role that is revoked counts at once, of the user and of the permission', async t => {
+  test('a role that is revoked from the user or the permission takes effect immediately', async t => {
     const { answer, change } = await serve(t, nothingStaged)
     t.strictSame(await answer(), [200, NOTHING_STAGED])
     await change({ rocketchat_permissions: [{ _id: 'run-import', roles: ['owner'] }] })
@@ -220,11 +220,11 @@ for (const [backend, start] of Object.entries(backends)) {
 
   // The operation
 
-  test('no operation is answered by error-operation-not-found', async t => {
+  test('without an operation the reply is error-operation-not-found', async t => {
     t.strictSame(await (await serve(t, { rocketchat_import: [] })).answer(), [400, OPERATION_NOT_FOUND])
   })
 
-  test('the operation is the newest by ts, wherever it is, and one without a ts is older than all', async t => {
+  test('the operation is the newest by ts in any position, and operations without ts are the oldest', async t => {
     const at = (importerKey: string, ts?: Date | null) => operationDocument({ _id: importerKey, importerKey, ...(ts !== undefined && { ts }) })
     const without = (importerKey: string) => {
       const { ts, ...rest } = at(importerKey)
@@ -243,31 +243,31 @@ for (const [backend, start] of Object.entries(backends)) {
     ] as const
     const { answer, change } = await serve(t, { rocketchat_import_data: [] })
     for (const [operations, name] of rows) {
-      await change({ rocketchat_import: ill(...operations) })
+      await change({ rocketchat_import: untyped(...operations) })
       t.strictSame(await answer(), [200, `{"name":"${name}","users":[],"channels":[],"message_count":0,"success":true}`])
     }
   })
 
-  test('the newest of two operations is the one that MongoDB sorts first, whatever the types of their ts', async t => {
+  test('the newest of two operations is the one that MongoDB sorts first, for all types of ts', async t => {
     const { options, change } = await serve(t, { rocketchat_import: [] })
     for (const [older, newer] of neighboursOf(sortedValues)) {
       for (const operations of [[older, newer], [newer, older]]) {
-        await change({ rocketchat_import: ill(...operations) })
+        await change({ rocketchat_import: untyped(...operations) })
         t.equal((await options.store.latestOperation(context()))?.id, String(newer?._id), JSON.stringify(operations))
       }
     }
   })
 
-  test('of operations whose ts is equal the newest is the first', async t => {
+  test('of operations with the same ts the first is the newest', async t => {
     const { options, change } = await serve(t, { rocketchat_import: [] })
     const equal = [[5, Long.fromNumber(5), 5], [null, undefined, null], [[], []], ['a', 'a'], [new Date(7), new Date(7)], [[1, 5], 5, [5]], [{ a: 1 }, { a: 1 }]]
     for (const values of equal) {
-      await change({ rocketchat_import: ill(...values.map((ts, _id) => ({ _id, ...(ts !== undefined && { ts }) }))) })
+      await change({ rocketchat_import: untyped(...values.map((ts, _id) => ({ _id, ...(ts !== undefined && { ts }) }))) })
       t.equal((await options.store.latestOperation(context()))?.id, '0', JSON.stringify(values))
     }
   })
 
-  test('of operations of the same moment it is one, and each time the same', async t => {
+  test('of operations with the same date it is always the same one', async t => {
     const { options } = await serve(t, { rocketchat_import: ['a', 'b', 'c'].map(_id => operationDocument({ _id })) })
     const ids = new Set<string | undefined>()
     for (let calls = 0; calls < 5; calls++) ids.add((await options.store.latestOperation(context()))?.id)
@@ -275,17 +275,17 @@ for (const [backend, start] of Object.entries(backends)) {
     t.ok(['a', 'b', 'c'].includes([...ids][0] ?? ''))
   })
 
-  test('an operation that is being prepared is valid only by a true valid', async t => {
+  test('an operation that is being prepared is valid only if valid is true', async t => {
     const { answer, change } = await serve(t)
     for (const [valid, isValid] of [[true, true], [false, false], [undefined, false], [null, false], [1, false], ['true', false]] as const) {
       const { valid: _valid, _updatedAt, ...rest } = preparing({})
-      await change({ rocketchat_import: ill({ ...rest, ...(valid !== undefined && { valid }) }) })
+      await change({ rocketchat_import: untyped({ ...rest, ...(valid !== undefined && { valid }) }) })
       const expected = isValid ? [200, '{"waiting":true,"step":"importer_preparing_users","success":true}'] : [400, OPERATION_INVALID]
       t.strictSame(await answer(), expected, `valid: ${valid}`)
     }
   })
 
-  test('a waiting reply tells of the operation\'s messagesstatus, count and _updatedAt', async t => {
+  test('a waiting reply has the operation\'s messagesstatus, count and _updatedAt', async t => {
     const { answer } = await serve(t, {
       rocketchat_import: [preparing({
         _updatedAt: new Date(),
@@ -306,7 +306,7 @@ for (const [backend, start] of Object.entries(backends)) {
     }])
   })
 
-  test('F7: an operation with fields that are missing, null or ill is answered as one without them', async t => {
+  test('F7: missing, null and malformed fields of an operation are left out', async t => {
     const { answer, change } = await serve(t, { rocketchat_import_data: [] })
     const selection = '{"name":"Slack","users":[],"channels":[],"message_count":0,"success":true}'
     const rows: Array<[document: unknown, status: number, body: string]> = [
@@ -322,12 +322,12 @@ for (const [backend, start] of Object.entries(backends)) {
         '[error-importer-not-defined]","errorType":"error-importer-not-defined"}']
     ]
     for (const [document, status, body] of rows) {
-      await change({ rocketchat_import: ill(document) })
+      await change({ rocketchat_import: untyped(document) })
       t.strictSame(await answer(), [status, body], JSON.stringify(document))
     }
   })
 
-  test('counts that are 64-bit integers, or have another type of number, are told as numbers', async t => {
+  test('counts that are 64-bit integers or of another BSON number type are sent as numbers', async t => {
     const { answer } = await serve(t, {
       rocketchat_import: [preparing({
         _updatedAt: undefined,
@@ -338,17 +338,17 @@ for (const [backend, start] of Object.entries(backends)) {
       '{"waiting":true,"step":"importer_preparing_users","count":{"total":1099511627776,"users":5,"channels":3},"success":true}'])
   })
 
-  test('an operation whose id or importer is an embedded document is answered as any other', async t => {
+  test('an operation whose id or importer is an embedded document is handled like any other', async t => {
     const { answer, change } = await serve(t, { rocketchat_import_data: [] })
     const odd = { toString: 'text', toJSON: 'text', number: 5n }
-    await change({ rocketchat_import: ill(operationDocument({ _id: odd, importerKey: undefined })) })
+    await change({ rocketchat_import: untyped(operationDocument({ _id: odd, importerKey: undefined })) })
     t.strictSame(await answer(), [200, NOTHING_STAGED])
-    await change({ rocketchat_import: ill(operationDocument({ importerKey: odd })) })
+    await change({ rocketchat_import: untyped(operationDocument({ importerKey: odd })) })
     const [status, body] = await answer()
     t.strictSame([status, JSON.parse(body).errorType], [400, 'error-importer-not-defined'])
   })
 
-  test('an operation that says when it was changed has an ETag, and another once it was changed again', async t => {
+  test('an operation with _updatedAt has an ETag, which changes with the operation', async t => {
     const { app, change } = await serve(t)
     const { etag } = (await call(app)).headers
     t.match(etag, /^W\/"/)
@@ -359,11 +359,11 @@ for (const [backend, start] of Object.entries(backends)) {
     t.not(next.headers.etag, etag)
   })
 
-  // What is staged
+  // Staged records
 
-  test('documents of other kinds, and of none, are no part of the selection', async t => {
+  test('documents of other kinds or without a kind are not part of the selection', async t => {
     const { rocketchat_import_data: data } = documents()
-    const other = ill(
+    const other = untyped(
       { dataType: 'avatar', data: { importIds: ['A1'] } },
       { dataType: 'User', data: { importIds: ['U9'] } },
       { dataType: 'users', data: { importIds: ['U9'] } },
@@ -376,10 +376,10 @@ for (const [backend, start] of Object.entries(backends)) {
     t.strictSame([status, JSON.parse(body)], [200, selectionOfDocuments])
   })
 
-  test('F6: ill records are told as far as they can be, and those without an import id are logged once', async t => {
+  test('F6: malformed records are sent with defaults, and those without an import id are logged once', async t => {
     const { rocketchat_import_data: data } = documents()
     const records = ['user', 'channel', 'contact'].flatMap(dataType => [
-      ...ill({ dataType }, { dataType, data: null }, { dataType, data: 'text' }),
+      ...untyped({ dataType }, { dataType, data: null }, { dataType, data: 'text' }),
       ...staged(dataType, {}, { importIds: null }, { importIds: [] }, { importIds: 'U1' }, { importIds: [null] }, { importIds: [{}] }, { importIds: [''] }),
       ...staged(dataType, { importIds: [7], username: 7, name: 7, emails: null, phones: null, type: null, t: null, deleted: null, archived: null })
     ])
@@ -428,7 +428,7 @@ for (const [backend, start] of Object.entries(backends)) {
     t.match(contacts, numbers.map(([, digits]) => ({ id: digits, name: digits, emails: [digits, 'text', digits], phones: [digits] })))
   })
 
-  test('a flag that is a number of whatever type is true unless it is 0', async t => {
+  test('a flag that is a number of any BSON type is true unless it is 0', async t => {
     const { app } = await serve(t, {
       rocketchat_import_data: staged('user', ...[new Int32(0), new Int32(1), Long.ZERO, Long.ONE, new Double(0), Long.MAX_VALUE, 0, 1, null, 'no']
         .map((deleted, index) => ({ importIds: [`U${index}`], deleted })))
@@ -437,7 +437,7 @@ for (const [backend, start] of Object.entries(backends)) {
     t.strictSame(flags, [false, true, false, true, false, true, false, true, false, true])
   })
 
-  test('thousands of documents are read in batches of two thousand at most, and each is told once, in its order', async t => {
+  test('thousands of documents are read in batches of at most two thousand, and each is sent once, in order', async t => {
     const count = 2100
     const numbers = Array.from({ length: count }, (_, number) => number)
     const kinds = ['user', 'message', 'channel', 'contact']
@@ -458,7 +458,7 @@ for (const [backend, start] of Object.entries(backends)) {
     }
   })
 
-  test('what is staged while the server runs is there at the next call', async t => {
+  test('records that are staged while the server runs are in the next reply', async t => {
     const { answer, change } = await serve(t, { rocketchat_import: [operationDocument({ _updatedAt: undefined })], rocketchat_import_data: [] })
     t.strictSame(JSON.parse((await answer())[1]).users, [])
     await change({ rocketchat_import_data: documents().rocketchat_import_data })
@@ -466,14 +466,14 @@ for (const [backend, start] of Object.entries(backends)) {
   })
 }
 
-/** What a store is told of a call, where there is none. */
+/** The context of a store's method, outside a call. */
 function context () {
   return { signal: new AbortController().signal, log: Fastify().log }
 }
 
-// What is in memory is the host's own
+// Documents in memory
 
-t.test('rocketChatDump reads the arrays as they are at each call, whatever the host has put into them meanwhile', async t => {
+t.test('rocketChatDump reads the arrays in each call, including the host\'s changes to them', async t => {
   const users: Array<RocketChatDocuments['users'][number]> = []
   const operations: Array<RocketChatDocuments['rocketchat_import'][number]> = []
   const data = [...documents().rocketchat_import_data]
@@ -490,19 +490,19 @@ t.test('rocketChatDump reads the arrays as they are at each call, whatever the h
   t.equal((await call(app)).json().message_count, 0)
 })
 
-t.test('rocketChatDump finds the newest operation by the types, too, that only MongoDB can store', async t => {
+t.test('rocketChatDump finds the newest operation also for types that only MongoDB can store', async t => {
   const live = documents()
   const { store } = rocketChatDump(live)
   for (const [older, newer] of neighboursOf(moreSortedValues)) {
     for (const operations of [[older, newer], [newer, older]]) {
-      live.rocketchat_import = ill(...operations)
+      live.rocketchat_import = untyped(...operations)
       t.equal((await store.latestOperation(context()))?.id, String(newer?._id), BSON.EJSON.stringify({ operations }))
     }
   }
 })
 
-t.test('rocketChatDump ignores what is no document, in each collection', async t => {
-  const junk = ill(null, undefined, 'text', 7, true, [], {})
+t.test('rocketChatDump ignores values that are not documents, in each collection', async t => {
+  const junk = untyped(null, undefined, 'text', 7, true, [], {})
   const { users, rocketchat_permissions: permissions, rocketchat_import: operations, rocketchat_import_data: data } = documents()
   const app = await build(t, rocketChatDump({
     users: [...junk, ...users],
@@ -514,16 +514,16 @@ t.test('rocketChatDump ignores what is no document, in each collection', async t
   t.equal((await call(app, { headers: headersOf('nobody', 'token') })).statusCode, 401)
 })
 
-t.test('rocketChatDump lets nobody in by a login token that is in no array, or by services in one', async t => {
+t.test('rocketChatDump does not match login tokens that are not in an array, or services in an array', async t => {
   const { services, ...rest } = userDocument(caller['x-user-id'], [tokens.ada], { roles: ['admin'] })
   for (const malformed of [[services], { resume: [services.resume] }, { resume: { loginTokens: services.resume.loginTokens[0] } }]) {
-    const app = await build(t, rocketChatDump(documents({ users: ill({ ...rest, services: malformed }) })))
+    const app = await build(t, rocketChatDump(documents({ users: untyped({ ...rest, services: malformed }) })))
     t.equal((await call(app)).body, UNAUTHORIZED)
   }
 })
 
 for (const options of [{ relaxed: false }, { useBigInt64: true }, { relaxed: false, useBigInt64: true }]) {
-  t.test(`rocketChatDump tells documents of EJSON.parse as they are, with ${JSON.stringify(options)}`, async t => {
+  t.test(`rocketChatDump accepts documents of EJSON.parse with ${JSON.stringify(options)}`, async t => {
     const text = BSON.EJSON.stringify(documents({
       rocketchat_import_data: [
         ...staged('user',
@@ -543,19 +543,19 @@ for (const options of [{ relaxed: false }, { useBigInt64: true }, { relaxed: fal
   })
 }
 
-t.test('rocketChatDump takes a member _bsontype of a document for data', async t => {
+t.test('rocketChatDump treats a field _bsontype of a document as data', async t => {
   const forged = ['Int32', 'Double', 'Long', 'Decimal128', 'BSONSymbol', 'Timestamp', 'Binary', 7].map(_bsontype => ({ _bsontype }))
-  const { store } = rocketChatDump(documents({ rocketchat_import: ill(...forged.map((ts, _id) => ({ _id, ts }))) }))
+  const { store } = rocketChatDump(documents({ rocketchat_import: untyped(...forged.map((ts, _id) => ({ _id, ts }))) }))
   t.ok(await store.latestOperation(context()))
   const app = await build(t, rocketChatDump(documents({
-    rocketchat_import: ill({ ...operationDocument(), count: forged[0] }),
+    rocketchat_import: untyped({ ...operationDocument(), count: forged[0] }),
     rocketchat_import_data: staged('user', ...forged.map(value => ({ importIds: ['U1'], username: value, deleted: value, emails: [value] })))
   })))
   const { users } = (await call(app)).json()
   t.strictSame(users, forged.map(() => ({ user_id: 'U1', username: '', email: '', is_deleted: true, is_bot: false, do_import: true, is_email_taken: false })))
 })
 
-t.test('rocketChatDump writes nothing: the documents may be frozen', async t => {
+t.test('rocketChatDump does not modify the documents, which may be frozen', async t => {
   const frozen = deepFreeze(documents())
   t.strictSame((await call(await build(t, rocketChatDump(frozen)))).json(), selectionOfDocuments)
 })
@@ -565,7 +565,7 @@ function deepFreeze<T> (value: T): T {
   return value
 }
 
-t.test('hashLoginToken hashes a token as Rocket.Chat does: the SHA-256 of its text, in base64', async t => {
+t.test('hashLoginToken hashes a token like Rocket.Chat: the SHA-256 of its text, in base64', async t => {
   t.equal(hashLoginToken(''), '47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=')
   t.equal(hashLoginToken('abc'), 'ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=')
   t.equal(hashLoginToken('ä€'), 'L7innYjfifg3CzEts/9o/WqoV1ScxBpoW0Ai6Z5fxaI=')

@@ -15,7 +15,7 @@ import {
 const EMAIL = 'canary@mail.example'
 const MONGO_URI = 'mongodb://import:pw-canary@db.internal:27017/rocketchat'
 
-/** An error as a database's driver throws them, with much that is nobody's business. */
+/** An error like those of a database driver, with many internal details. */
 function driverError (): Error {
   return Object.assign(new Error(`${MONGO_URI}: connection 7 closed while reading rocketchat_import_data`), {
     name: 'MongoNetworkError',
@@ -36,19 +36,19 @@ const withoutId = { username: 'eve', emails: [EMAIL] } as unknown as StagedUser
 
 const withOperation = (changes: object) => storeOf({ latestOperation: async () => operation(changes) })
 
-/** A way that a call can go: the status of its reply, and what makes it go that way. */
-interface Way {
+/** A scenario of a call: the set-up, and the status of the reply. */
+interface Scenario {
   status: number
   options?: Partial<ImportFileDataOptions>
   prepare?: (app: FastifyInstance) => unknown
   headers?: Record<string, string | undefined>
 }
 
-const ways: Record<string, Way> = {
+const scenarios: Record<string, Scenario> = {
   'the selection': { status: 200, options: { store: storeOf({ users: () => [[staged]] }) } },
-  'a selection in pieces': { status: 200, options: { store: storeOf({ users: () => [Array(5000).fill(staged)] }) } },
-  'a selection with ill records': { status: 200, options: { store: storeOf({ users: () => [[withoutId, withoutId, staged]] }) } },
-  'a status that is not known': { status: 200, options: { store: withOperation({ status: 'importer_thinking', file: '/uploads/import.zip' }) } },
+  'a large selection': { status: 200, options: { store: storeOf({ users: () => [Array(5000).fill(staged)] }) } },
+  'a selection with malformed records': { status: 200, options: { store: storeOf({ users: () => [[withoutId, withoutId, staged]] }) } },
+  'an unknown status': { status: 200, options: { store: withOperation({ status: 'importer_thinking', file: '/uploads/import.zip' }) } },
   waiting: { status: 200, options: { store: withOperation({ status: 'importer_preparing_users', file: '/uploads/import.zip' }) } },
   'no operation': { status: 400, options: { store: storeOf({ latestOperation: async () => null }) } },
   'an importer that is not registered': { status: 400, options: { store: withOperation({ importerKey: 'mine' }) } },
@@ -58,12 +58,12 @@ const ways: Record<string, Way> = {
   'no user id': { status: 401, headers: { 'x-user-id': undefined } },
   'an unknown user': { status: 401, options: { lookupUser: () => null } },
   'no permission': { status: 403, options: { hasPermission: () => false } },
-  'a hook of the host\'s that refuses': {
+  'a hook of the host that replies 413': {
     status: 413,
     prepare: app => app.addHook('onRequest', async () => { throw Object.assign(new Error('Too large'), { statusCode: 413 }) })
   },
   'too many calls': { status: 429, prepare: app => app.register(rateLimit, { max: 0 }) },
-  'a hook of the host\'s that fails': { status: 500, prepare: app => app.addHook('onRequest', fail) },
+  'a hook of the host that fails': { status: 500, prepare: app => app.addHook('onRequest', fail) },
   'a look-up that fails': { status: 503, options: { lookupUser: fail } },
   'a permission check that fails': { status: 503, options: { hasPermission: fail } },
   'an operation that cannot be read': { status: 503, options: { store: storeOf({ latestOperation: fail }) } },
@@ -71,8 +71,8 @@ const ways: Record<string, Way> = {
   'a count that cannot be read': { status: 503, options: { store: storeOf({ countMessages: fail }) } }
 }
 
-/** Calls the route so that the call goes a way. */
-async function go (t: Test, { options, prepare, headers = {} }: Way, server: FastifyServerOptions = {}): Promise<LightMyRequestResponse> {
+/** Makes a call in a scenario. */
+async function callIn (t: Test, { options, prepare, headers = {} }: Scenario, server: FastifyServerOptions = {}): Promise<LightMyRequestResponse> {
   const app: FastifyInstance = Fastify(server)
   t.teardown(() => app.close())
   await prepare?.(app)
@@ -80,28 +80,28 @@ async function go (t: Test, { options, prepare, headers = {} }: Way, server: Fas
   return await call(app, { headers })
 }
 
-t.test('S4: no line of the log has the token, the user id or a staged e-mail, and the database\'s address only as the cause', async t => {
-  for (const [name, way] of Object.entries(ways)) {
+t.test('S4: the log does not contain the token, the user id or a staged e-mail address, and the database\'s address only as the cause of an error', async t => {
+  for (const [name, scenario] of Object.entries(scenarios)) {
     const log = captureLog()
-    t.equal((await go(t, way, log.server)).statusCode, way.status, name)
+    t.equal((await callIn(t, scenario, log.server)).statusCode, scenario.status, name)
     t.ok(log.lines.length > 0)
     for (const { err, ...ours } of log.records()) {
       for (const canary of [...Object.values(caller), EMAIL]) t.notMatch(JSON.stringify({ err, ...ours }), canary, name)
-      // What a host's function throws is in the log as it is: the host's own words.
+      // Errors of the host's functions are logged unchanged.
       t.notMatch(JSON.stringify(ours), MONGO_URI, name)
     }
   }
 })
 
-t.test('S4: no body and no header has the token, the user id or the database\'s address, and only the selection the e-mail', async t => {
-  for (const [name, way] of Object.entries(ways)) {
-    const { headers, body } = await go(t, way)
+t.test('S4: no body or header contains the token, the user id or the database\'s address, and only the selection contains the e-mail address', async t => {
+  for (const [name, scenario] of Object.entries(scenarios)) {
+    const { headers, body } = await callIn(t, scenario)
     for (const canary of [...Object.values(caller), MONGO_URI]) t.notMatch(JSON.stringify(headers) + body, canary, name)
     t.equal(body.includes(EMAIL), name.includes('selection'), name)
   }
 })
 
-t.test('S4: a host whose log shows headers, or at the level trace the bytes that are no HTTP, keeps the two out of it by redacting them', async t => {
+t.test('S4: a host that logs headers, or invalid HTTP at the level trace, can redact the token and the user id', async t => {
   const serializers = { req: ({ headers }: { headers: object }) => ({ headers }) }
   const redact = ['req.headers["x-user-id"]', 'req.headers["x-auth-token"]', 'err.rawPacket']
   for (const options of [{ serializers }, { serializers, redact }]) {
@@ -113,13 +113,13 @@ t.test('S4: a host whose log shows headers, or at the level trace the bytes that
     const rawPacket = log.records().flatMap(({ err }) => Object(err).rawPacket?.data ?? [])
     t.match(log.lines.join(), 'HPE_INVALID_HEADER_TOKEN')
     for (const [name, value] of Object.entries(caller)) {
-      t.equal(log.lines.join().includes(value), options.redact === undefined, `${name} in a line`)
-      t.equal(Buffer.from(rawPacket).toString().includes(value), options.redact === undefined, `${name} in the bytes`)
+      t.equal(log.lines.join().includes(value), options.redact === undefined, `${name} in a log line`)
+      t.equal(Buffer.from(rawPacket).toString().includes(value), options.redact === undefined, `${name} in the raw bytes`)
     }
   }
 })
 
-t.test('S5: every error body is of one closed schema, and has nothing of what is inside', async t => {
+t.test('S5: every error body matches a closed schema, and has no internal details', async t => {
   const { NODE_ENV } = process.env
   process.env.NODE_ENV = 'development'
   t.teardown(() => {
@@ -127,22 +127,22 @@ t.test('S5: every error body is of one closed schema, and has nothing of what is
     else process.env.NODE_ENV = NODE_ENV
   })
   t.equal(Value.Check(errorReplySchema, { success: false, error: 'boom', stack: 'at boom' }), false, 'the schema is closed')
-  for (const [name, way] of Object.entries(ways)) {
-    if (way.status < 400) continue
+  for (const [name, scenario] of Object.entries(scenarios)) {
+    if (scenario.status < 400) continue
     const prepare = async (app: FastifyInstance) => {
       app.setErrorHandler(async error => error)
-      await way.prepare?.(app)
+      await scenario.prepare?.(app)
     }
-    const { statusCode, body } = await go(t, { ...way, prepare })
-    t.equal(statusCode, way.status, name)
+    const { statusCode, body } = await callIn(t, { ...scenario, prepare })
+    t.equal(statusCode, scenario.status, name)
     t.equal(Value.Check(errorReplySchema, JSON.parse(body)), true, name)
     t.notMatch(body, /stack|\.[jt]s\b|node_modules|\bat \S+ \(|mongo|Interrupted|11600|rocketchat|canary/i, name)
   }
 })
 
-t.test('S6: every reply is private, not to be reused unasked, and never taken for another type', async t => {
-  for (const [name, way] of Object.entries(ways)) {
-    const { statusCode, headers } = await go(t, way)
+t.test('S6: every reply is private, must be revalidated, and has nosniff', async t => {
+  for (const [name, scenario] of Object.entries(scenarios)) {
+    const { statusCode, headers } = await callIn(t, scenario)
     t.strictSame({
       statusCode,
       'cache-control': headers['cache-control'],
@@ -150,7 +150,7 @@ t.test('S6: every reply is private, not to be reused unasked, and never taken fo
       'x-content-type-options': headers['x-content-type-options'],
       'content-type': headers['content-type']
     }, {
-      statusCode: way.status,
+      statusCode: scenario.status,
       'cache-control': 'private, no-cache',
       vary: 'X-User-Id, X-Auth-Token',
       'x-content-type-options': 'nosniff',
@@ -159,7 +159,7 @@ t.test('S6: every reply is private, not to be reused unasked, and never taken fo
   }
 })
 
-t.test('S6: what the host varies by stays', async t => {
+t.test('S6: the host\'s Vary is kept', async t => {
   const rows: Array<[hosts: string | string[], sent: string]> = [
     ['Origin', 'Origin, X-User-Id, X-Auth-Token'],
     ['Origin,Accept-Encoding', 'Origin, Accept-Encoding, X-User-Id, X-Auth-Token'],
@@ -172,19 +172,19 @@ t.test('S6: what the host varies by stays', async t => {
       const prepare = (app: FastifyInstance) => hook === 'onRequest'
         ? app.addHook(hook, async (_request, reply) => { reply.header('Vary', hosts) })
         : app.addHook(hook, async (_request, reply) => { reply.header('Vary', hosts) })
-      t.equal((await go(t, { status: 200, prepare })).headers.vary, sent, `${hook}: ${hosts}`)
+      t.equal((await callIn(t, { status: 200, prepare })).headers.vary, sent, `${hook}: ${hosts}`)
     }
   }
 })
 
-t.test('S6: what the host says of its own replies has no part in this one', async t => {
+t.test('S6: the host\'s own caching headers do not apply to the route', async t => {
   const prepare = (app: FastifyInstance) => app.addHook('onSend', async (_request, reply) => {
     reply.headers({ 'Cache-Control': 'public, max-age=3600', 'X-Content-Type-Options': 'sniff' })
   })
-  t.match((await go(t, { status: 200, prepare })).headers, { 'cache-control': 'private, no-cache', 'x-content-type-options': 'nosniff' })
+  t.match((await callIn(t, { status: 200, prepare })).headers, { 'cache-control': 'private, no-cache', 'x-content-type-options': 'nosniff' })
 })
 
-/** A cache that callers share (RFC 9111): one that obeys `Cache-Control`, or a careless one that minds `Vary` alone. */
+/** A shared HTTP cache (RFC 9111). It honours `Cache-Control`, or is careless and honours only `Vary`. */
 class SharedCache {
   hits = 0
   readonly #app: FastifyInstance
@@ -211,7 +211,7 @@ class SharedCache {
   }
 }
 
-t.test('S6: a shared cache never gives a caller what another one got', async t => {
+t.test('S6: a shared cache never gives a caller the reply to another caller', async t => {
   const tokens: Record<string, string> = { ada: 'ada-s-token', guest: 'guest-s-token' }
   const app = await build(t, {
     lookupUser: ({ userId, authToken }) => tokens[userId] === authToken ? { userId } : null,
@@ -237,12 +237,12 @@ t.test('S6: a shared cache never gives a caller what another one got', async t =
         if (status === 200) t.match(body, EMAIL)
         else t.equal(body, status === 403 ? FORBIDDEN : UNAUTHORIZED, name)
       }
-      t.equal(cache.hits, isCareless ? callers.length : 0, 'the cache is one')
+      t.equal(cache.hits, isCareless ? callers.length : 0, 'the cache works')
     }
   }
 })
 
-t.test('S7: only the fields of the contract leave', async t => {
+t.test('S7: only the documented fields are sent', async t => {
   const secret = {
     _id: 'canary',
     password: 'canary',
@@ -283,7 +283,7 @@ t.test('S7: only the fields of the contract leave', async t => {
   })
 })
 
-/** Writes down every call of a function of an object until the test ends. */
+/** Records every call of the functions of an object until the test ends. */
 function spy (t: Test, target: object, calls: unknown[][]): void {
   for (const [name, { value, writable }] of Object.entries(Object.getOwnPropertyDescriptors(target))) {
     if (typeof value !== 'function' || writable !== true || !/^[a-z]/.test(name) || name === 'constructor') continue
@@ -297,7 +297,7 @@ function spy (t: Test, target: object, calls: unknown[][]): void {
   }
 }
 
-t.test('S9: the file of an operation is never opened, whatever it names', async t => {
+t.test('S9: the file of an operation is never opened, whatever its path', async t => {
   const files = ['/etc/passwd', '../package.json', 'package.json', 'file:///etc/passwd', 'http://127.0.0.1:9/import.zip', '\\\\host\\share\\import.zip']
   const statuses: ImportStatus[] = ['importer_file_loaded', 'importer_preparing_started', 'importer_user_selection', 'importer_done']
   let file = ''
@@ -317,14 +317,14 @@ t.test('S9: the file of an operation is never opened, whatever it names', async 
     for (status of statuses) bodies.push((await app.inject({ url: URL, headers: caller })).body)
   }
   const opened = calls.splice(0)
-  t.strictSame(seen, ['existsSync', '/etc/passwd'], 'a call is seen')
+  t.strictSame(seen, ['existsSync', '/etc/passwd'], 'calls are recorded')
   t.strictSame(opened, [])
   t.equal(bodies.length, files.length * statuses.length)
   for (const body of bodies) t.match(body, '"success":true')
   for (const name of files) t.equal(bodies.some(body => body.includes(name)), false, name)
 })
 
-t.test('S11: any name is a name: it comes back as it was staged, in a reply that no browser runs', async t => {
+t.test('S11: any name is sent as it was staged, in a reply that no browser executes', async t => {
   const names = [
     '</script><!--', '<img src=x onerror=alert(1)>', '\u2028\u2029', '__proto__', 'constructor', '"quoted" \\ back', '\0\b\n\x1f\x7f',
     '漢字 é e\u0301', '👩‍🚀', ' ', '{"$ne":null}', '=cmd|x', ']}'
@@ -332,7 +332,7 @@ t.test('S11: any name is a name: it comes back as it was staged, in a reply that
   const users = names.map((name): StagedUser => ({ importIds: [name], username: name, emails: [name] }))
   const channels = names.map((name): StagedChannel => ({ importIds: [name], name, t: 'c' }))
   const contacts = names.map((name): StagedContact => ({ importIds: [name], name, emails: [name], phones: [name] }))
-  // Each alone in one piece, and all together in many.
+  // Each in a small reply, and all together in a large one.
   for (const times of [1, 500]) {
     const batches = <Staged>(list: Staged[]): Staged[][] => Array(times).fill(list)
     for (const name of names) {
@@ -358,7 +358,7 @@ t.test('S11: any name is a name: it comes back as it was staged, in a reply that
   }
 })
 
-t.test('S11: a record with the key __proto__ changes no other object', async t => {
+t.test('S11: a record with the key __proto__ does not pollute prototypes', async t => {
   const record = '{"__proto__":{"polluted":true,"importIds":["U0"],"deleted":true},"importIds":["U1"],"username":"__proto__"}'
   const users: StagedUser[] = [JSON.parse(record), JSON.parse(record)]
   const { body } = await call(await build(t, { store: storeOf({ users: () => [users] }) }))

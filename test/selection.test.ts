@@ -6,18 +6,16 @@ import { type FastifyInstance } from 'fastify'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { type Batches, type ImportDataStore, type Selection, type StagedChannel, type StagedContact, type StagedUser } from '../lib/index.js'
-import { build, call, captureLog, levels, NOTHING_STAGED, operation, storeOf } from './fixtures/build.js'
+import { build, call, captureLog, levels, NOTHING_STAGED, operation, storeOf, UNAVAILABLE } from './fixtures/build.js'
 import { startImportSchemas } from './fixtures/start-import.js'
 import { chunksOf, readAll, request, userBatch, watchedUsers } from './fixtures/streaming.js'
 
 const INTERNAL = '{"success":false,"error":"Internal Server Error [error-internal-server-error]","errorType":"error-internal-server-error"}'
-const UNAVAILABLE = '{"success":false,"error":"The import data cannot be read at the moment. Please try again in a few seconds. ' +
-  '[error-service-unavailable]","errorType":"error-service-unavailable"}'
 
-/** The length of text that goes out in one piece. */
+/** The maximum length of a selection that is sent in one piece. */
 const PIECE = 64 * 1024
 
-/** What is staged, as somebody without types may stage it: each kind in batches. */
+/** Staged records of any type, in batches of each kind. */
 interface Staged {
   users?: unknown
   channels?: unknown
@@ -25,7 +23,7 @@ interface Staged {
   messages?: unknown
 }
 
-/** A store of what is staged; without contacts it has no such method. */
+/** A store with these staged records. Without contacts it has no method `contacts`. */
 function storeWith ({ users = [], channels = [], contacts, messages = 0 }: Staged, changes: Partial<ImportDataStore> = {}): ImportDataStore {
   return storeOf({
     users: () => users as Batches<StagedUser>,
@@ -36,12 +34,12 @@ function storeWith ({ users = [], channels = [], contacts, messages = 0 }: Stage
   })
 }
 
-/** A server over what is staged. */
+/** A server with these staged records. */
 function serve (t: Test, staged: Staged, server = {}): Promise<FastifyInstance> {
   return build(t, { store: storeWith(staged) }, server)
 }
 
-/** The reply to one call over what is staged. */
+/** The reply to a call with these staged records. */
 async function replyTo (t: Test, staged: Staged, server = {}) {
   return call(await serve(t, staged, server))
 }
@@ -50,9 +48,9 @@ const directMessages = {
   channel_id: '__directMessages__', name: 'Direct Messages', is_archived: false, do_import: true, is_private: true, is_direct: true
 }
 
-// What is staged and what is told
+// Records and items
 
-t.test('a selection has every key of the contract', async t => {
+t.test('a selection has all documented keys', async t => {
   const reply = await call(await build(t, {
     store: storeWith({
       users: [[
@@ -84,10 +82,10 @@ t.test('a selection has every key of the contract', async t => {
     message_count: 12034,
     success: true
   }])
-  t.strictSame(Object.keys(selection), ['name', 'users', 'channels', 'contacts', 'message_count', 'success'], 'in its order')
+  t.strictSame(Object.keys(selection), ['name', 'users', 'channels', 'contacts', 'message_count', 'success'], 'in the documented order')
 })
 
-t.test('a record with nothing but its import id has every key, in the order of the contract', async t => {
+t.test('the item of a record with an import id only has all keys, in the documented order', async t => {
   const record = { importIds: ['1'] }
   const { body } = await replyTo(t, { users: [[record]], channels: [[record]], contacts: [[record]] })
   t.equal(body, '{"users":[{"user_id":"1","username":"","email":"","is_deleted":false,"is_bot":false,"do_import":true,"is_email_taken":false}],' +
@@ -95,13 +93,13 @@ t.test('a record with nothing but its import id has every key, in the order of t
     '"contacts":[{"id":"1","name":"","emails":[],"phones":[],"do_import":true}],"message_count":0,"success":true}')
 })
 
-t.test('the contacts are left out where none is staged, or none can be told', async t => {
+t.test('contacts are left out if none are staged, or none have an import id', async t => {
   for (const contacts of [undefined, [], [[]], [[], []], [[{ name: 'without an id' }]]]) {
     t.equal((await replyTo(t, { contacts })).body, NOTHING_STAGED, inspect(contacts))
   }
 })
 
-t.test('direct channels are one item together, which comes once and last', async t => {
+t.test('all direct channels together are one item, which is the last', async t => {
   const direct = { importIds: ['D1'], users: ['U1', 'U2'], t: 'd' }
   const channel = { importIds: ['C1'], name: 'general', t: 'c' }
   const general = { channel_id: 'C1', name: 'general', is_archived: false, do_import: true, is_private: false, is_direct: false }
@@ -118,24 +116,24 @@ t.test('direct channels are one item together, which comes once and last', async
   for (const [channels, expected] of rows) t.strictSame((await replyTo(t, { channels })).json().channels, expected)
 })
 
-t.test('the records are told in the order of the store', async t => {
+t.test('the items are in the order of the store', async t => {
   const ids = ['9', '10', '1', 'b', 'a', 'B', '1']
   const { users } = (await replyTo(t, { users: ids.map(id => [{ importIds: [id] }]) })).json()
   t.strictSame(users.map(({ user_id: id }: { user_id: string }) => id), ids)
 })
 
-t.test('message_count is what the store counts', async t => {
+t.test('message_count is the count of the store', async t => {
   for (const messages of [0, 1, 12034, Number.MAX_SAFE_INTEGER]) {
     t.equal((await replyTo(t, { messages })).body, `{"users":[],"channels":[],"message_count":${messages},"success":true}`)
   }
 })
 
-// The kinds of batches
+// Kinds of batches
 
 const batches = [[], [{ importIds: ['1'] }, { importIds: ['2'] }], [], [], [{ importIds: ['3'] }], []]
 
-/** An iterator written by hand that has nothing but what it must have. */
-function byHand () {
+/** An iterator without `return`. */
+function minimalIterator () {
   let place = 0
   return { next: () => place < batches.length ? { value: batches[place++] } : { done: true, value: undefined } }
 }
@@ -145,15 +143,15 @@ const sources: Record<string, () => unknown> = {
   'a set': () => new Set(batches),
   'a generator': function * () { yield * batches },
   'an async generator': async function * () { yield * batches },
-  'a sync iterable by hand': () => ({ [Symbol.iterator]: byHand }),
-  'an async iterable by hand': () => ({ [Symbol.asyncIterator]: () => { const { next } = byHand(); return { next: async () => next() } } }),
-  'an iterable of both kinds': () => ({ async * [Symbol.asyncIterator] () { yield * batches }, [Symbol.iterator]: () => { throw new Error('not this one') } }),
-  'batches that come late': async function * () { for (const batch of batches) { await new Promise(setImmediate); yield batch } },
-  'a record a batch': () => batches.flat().map(record => [record]),
+  'a sync iterable with a minimal iterator': () => ({ [Symbol.iterator]: minimalIterator }),
+  'an async iterable with a minimal iterator': () => ({ [Symbol.asyncIterator]: () => { const { next } = minimalIterator(); return { next: async () => next() } } }),
+  'an iterable of both kinds': () => ({ async * [Symbol.asyncIterator] () { yield * batches }, [Symbol.iterator]: () => { throw new Error('the sync iterator must not be used') } }),
+  'batches that arrive later': async function * () { for (const batch of batches) { await new Promise(setImmediate); yield batch } },
+  'one record per batch': () => batches.flat().map(record => [record]),
   'arrays that are frozen': () => Object.freeze(batches.map(batch => Object.freeze(batch)))
 }
 
-t.test('batches may be any iterable or async iterable of arrays, and some of them empty', async t => {
+t.test('batches may be any iterable or async iterable of arrays, including empty ones', async t => {
   const { body: expected } = await replyTo(t, { users: [batches.flat()], channels: [batches.flat()], contacts: [batches.flat()] })
   for (const [kind, source] of Object.entries(sources)) {
     const store = { users: source, channels: source, contacts: source } as Partial<ImportDataStore>
@@ -166,7 +164,7 @@ t.test('a thousand batches of a few records are one selection', async t => {
   t.strictSame((await replyTo(t, { users })).json(), simplySelected(users))
 })
 
-/** The selection of users, computed the simple way. */
+/** The selection of users, computed in a simple way. */
 function simplySelected (users: ReadonlyArray<readonly StagedUser[]>) {
   return {
     users: users.flat().map(({ importIds, username, emails, type }) => ({
@@ -184,10 +182,10 @@ function simplySelected (users: ReadonlyArray<readonly StagedUser[]>) {
   }
 }
 
-// Ill records
+// Malformed records
 
-/** What may be staged in the place of a text, and the text that is told of it: none where there is none. */
-const values: Array<[value: unknown, told: string | undefined]> = [
+/** Values that may be staged in place of a string, and the string that is sent; undefined if the default is sent. */
+const values: Array<[value: unknown, sent: string | undefined]> = [
   ['ada', 'ada'],
   ['', ''],
   [' ', ' '],
@@ -220,24 +218,24 @@ const values: Array<[value: unknown, told: string | undefined]> = [
   [JSON.parse('{"__proto__":{"length":1},"constructor":7}'), undefined]
 ]
 
-/** What may be staged in the place of a list, and has no member that could be told. */
+/** Values that may be staged in place of an array, and have no valid element. */
 const noLists: unknown[] = [
   undefined, null, [], 'ada', 7, 7n, true, {}, { 0: 'ada', length: 1 }, new Set(['ada']), Long.fromNumber(7), new Date(0), new ObjectId(), [null],
   [undefined], [{}], [[]], [['ada']], Array(1)
 ]
 
-/** What may be staged in the place of a record, and has no import id. */
+/** Values that may be staged in place of a record, and have no import id. */
 const noRecords: unknown[] = [
   undefined, null, 7, 7n, true, 'ada', [], ['ada'], {}, new Date(0), new ObjectId(), Long.fromNumber(7), { importIds: [''] },
   { importIds: ['', 'U1'] }, { _id: 'U1', id: 'U1' }, JSON.parse('{"__proto__":{"importIds":["U1"]}}'),
   ...noLists.map(importIds => ({ importIds, username: 'ada' }))
 ]
 
-/** A value in ASCII, for the name of an assertion. */
+/** A value as ASCII text, for the name of an assertion. */
 const inspected = (value: unknown) => inspect(value, { maxStringLength: 20, breakLength: Infinity }).replace(/[^ -~]/g, '?')
 
-/** A function that gives what comes of one record staged as each of the kinds, in one reply. */
-async function teller (t: Test) {
+/** Returns a function that stages one record as each kind, and returns the items. */
+async function itemsOver (t: Test) {
   let batches: unknown
   const app = await build(t, {
     store: storeWith({}, {
@@ -253,11 +251,11 @@ async function teller (t: Test) {
   }
 }
 
-t.test('F6: a text of any sort is told as itself, a number as its text, and anything else as if it were not there', async t => {
-  const told = await teller(t)
+t.test('F6: strings are sent unchanged, numbers as strings, and any other value as if it were missing', async t => {
+  const itemsOf = await itemsOver(t)
   for (const [value, text] of values) {
     const { user, channel, contact } =
-      await told({ importIds: ['1'], username: value, name: value, emails: [value, 'second'], phones: ['first', value] })
+      await itemsOf({ importIds: ['1'], username: value, name: value, emails: [value, 'second'], phones: ['first', value] })
     const list = text === undefined ? [] : [text]
     t.strictSame(user, {
       user_id: '1',
@@ -277,27 +275,27 @@ t.test('F6: a text of any sort is told as itself, a number as its text, and anyt
   }
 })
 
-t.test('F6: an import id of any sort is told by the same rule, and a record without one is left out', async t => {
-  const told = await teller(t)
+t.test('F6: import ids follow the same rule, and a record without one is left out', async t => {
+  const itemsOf = await itemsOver(t)
   for (const [value, text] of values) {
-    const { user, channel, contact } = await told({ importIds: [value, 'second'] })
+    const { user, channel, contact } = await itemsOf({ importIds: [value, 'second'] })
     const id = text === '' ? undefined : text
     t.strictSame([user?.user_id, channel?.channel_id, contact?.id], [id, id, id], inspected(value))
   }
 })
 
-t.test('F6: e-mail addresses and phone numbers that are no list, or have nothing in it to tell, are none', async t => {
-  const told = await teller(t)
+t.test('F6: e-mail addresses and phone numbers that are not arrays, or have no valid element, are sent as empty arrays', async t => {
+  const itemsOf = await itemsOver(t)
   for (const value of noLists) {
-    const { user, contact } = await told({ importIds: ['1'], emails: value, phones: value })
+    const { user, contact } = await itemsOf({ importIds: ['1'], emails: value, phones: value })
     t.strictSame([user.email, contact.emails, contact.phones], ['', [], []], inspected(value))
   }
 })
 
-t.test('F6: whether something is deleted, archived, a bot or private is told for a value of any sort', async t => {
-  const told = await teller(t)
+t.test('F6: is_deleted, is_archived, is_bot and is_private are sent for values of any type', async t => {
+  const itemsOf = await itemsOver(t)
   for (const [value] of values) {
-    const { user, channel } = await told({ importIds: ['1'], deleted: value, archived: value, type: value, t: value })
+    const { user, channel } = await itemsOf({ importIds: ['1'], deleted: value, archived: value, type: value, t: value })
     t.strictSame(
       [user.is_deleted, channel.is_archived, user.is_bot, channel.is_private, channel.is_direct],
       [Boolean(value), Boolean(value), false, false, false],
@@ -306,7 +304,7 @@ t.test('F6: whether something is deleted, archived, a bot or private is told for
   }
 })
 
-t.test('F6: a record without an import id is left out, and one log line a reply says how many were, and the place of the first', async t => {
+t.test('F6: records without an import id are left out, and one log line per reply has their number and the position of the first', async t => {
   const well = { importIds: ['1'] }
   const log = captureLog()
   const app = await serve(t, {
@@ -318,7 +316,7 @@ t.test('F6: a record without an import id is left out, and one log line a reply 
     const { users, channels, contacts } = (await call(app)).json()
     t.strictSame([users.length, channels.length, contacts.length], [2, 3, 1])
     const warnings = log.records().filter(({ level }) => level >= levels.warn)
-    t.equal(warnings.length, calls, 'one line a reply')
+    t.equal(warnings.length, calls, 'one line per reply')
     t.match(warnings.at(-1), {
       level: levels.warn,
       reqId: String,
@@ -330,10 +328,10 @@ t.test('F6: a record without an import id is left out, and one log line a reply 
       }
     })
   }
-  t.notMatch(log.lines.join(''), /ada/, 'and nothing of the records themselves')
+  t.notMatch(log.lines.join(''), /ada/, 'without the content of the records')
 })
 
-t.test('F6: a selection in which nothing is ill logs nothing of it, and a kind in which nothing is ill is not named', async t => {
+t.test('F6: a selection without malformed records logs nothing, and kinds without malformed records are not logged', async t => {
   const log = captureLog()
   await replyTo(t, { users: [[{ importIds: ['1'] }]], channels: [[{ t: 'd' }]] }, log.server)
   t.strictSame(log.records().filter(({ level }) => level >= levels.warn), [])
@@ -341,21 +339,21 @@ t.test('F6: a selection in which nothing is ill logs nothing of it, and a kind i
   t.strictSame(log.records().filter(({ level }) => level >= levels.warn).map(({ leftOut }) => leftOut), [{ channels: { count: 1, first: 1 } }])
 })
 
-t.test('F6: records left out of a large selection are one log line, too', async t => {
+t.test('F6: records that are left out of a large selection are logged in one line, too', async t => {
   const log = captureLog()
   const users = Array.from({ length: 20 }, (_, batch) => [...userBatch(batch), null])
   t.equal((await replyTo(t, { users }, log.server)).json().users.length, 20_000)
   t.match(log.records().filter(({ level }) => level >= levels.warn), [{ leftOut: { users: { count: 20, first: 1001 } } }])
 })
 
-t.test('F6: a key __proto__ of a record does no harm', async t => {
+t.test('F6: a key __proto__ of a record is harmless', async t => {
   const record = JSON.parse('{"__proto__":{"username":"eve","polluted":true},"importIds":["1"],"constructor":{"prototype":{"polluted":true}}}')
-  const { user, channel, contact } = await (await teller(t))(record)
+  const { user, channel, contact } = await (await itemsOver(t))(record)
   t.strictSame([user.username, channel.name, contact.name], ['', '', ''])
   t.equal('polluted' in {}, false)
 })
 
-t.test('F6: whatever is staged, the reply is valid JSON of the documented shape, and no record is lost unsaid', async t => {
+t.test('F6: whatever is staged, the reply is valid JSON that matches the schema, and every missing record is logged', async t => {
   const log = captureLog()
   let staged: Record<'users' | 'channels' | 'contacts', unknown[][]>
   let messages = 0
@@ -378,7 +376,7 @@ t.test('F6: whatever is staged, the reply is valid JSON of the documented shape,
   await fc.assert(fc.asyncProperty(fc.record({ users: kind, channels: kind, contacts: kind }), fc.maxSafeNat(), async (...example) => {
     [staged, messages] = example
     log.lines.length = 0
-    // `call` holds the reply against its schema.
+    // `call` validates the reply.
     const { statusCode, body } = await call(app)
     const { users, channels, contacts = [], message_count: count } = JSON.parse(body)
     const leftOut = log.records().flatMap(line => line['leftOut'] ?? [])[0] as Record<string, { count: number }> | undefined
@@ -401,23 +399,23 @@ t.test('F6: whatever is staged, the reply is valid JSON of the documented shape,
   t.pass()
 })
 
-// Stores that answer wrongly
+// Stores with invalid results
 
-/** What a store may give in the place of batches, and the method's name may be any of the three. */
+/** Invalid values in place of batches. */
 const noBatches: Record<string, unknown> = {
   undefined,
   null: null,
   'a number': 7,
-  'a text, which is iterable': 'ada',
+  'a string, which is iterable': 'ada',
   'an object': {},
   'a promise of batches': Promise.resolve([]),
   'a function': () => []
 }
 
-/** What a store may give in the place of a batch. */
+/** Invalid values in place of a batch. */
 const noBatch: Record<string, unknown> = {
   'a record': { importIds: ['1'] },
-  'a text': 'ada',
+  'a string': 'ada',
   null: null,
   undefined,
   'a set': new Set(),
@@ -425,7 +423,7 @@ const noBatch: Record<string, unknown> = {
 }
 
 for (const method of ['users', 'channels', 'contacts'] as const) {
-  t.test(`a store whose ${method}() gives what are no batches is a 500, and the log says so`, async t => {
+  t.test(`invalid batches from ${method}() of a store cause a 500, and are logged`, async t => {
     const isNoIterable = `The store's ${method}() must return an iterable or async iterable of arrays`
     const isNoArray = `The store's ${method}() must return its records in arrays, a batch at a time`
     const rows = [
@@ -434,7 +432,7 @@ for (const method of ['users', 'channels', 'contacts'] as const) {
       ...Object.entries(noBatch).map(([kind, batch]) => [`an async batch: ${kind}`, async function * () { yield batch }, isNoArray] as const)
     ]
     for (const [kind, source, message] of rows) {
-      // Where contacts() gives undefined it is as if there were no contacts.
+      // If contacts() returns undefined, there are no contacts.
       if (method === 'contacts' && (kind === 'undefined' || kind === 'null')) continue
       const log = captureLog()
       const { statusCode, body } = await call(await build(t, { store: storeOf({ [method]: source }) }, log.server))
@@ -444,7 +442,7 @@ for (const method of ['users', 'channels', 'contacts'] as const) {
   })
 }
 
-t.test('a store whose countMessages() gives what is no count is a 500, and the log says so', async t => {
+t.test('an invalid count from countMessages() of a store causes a 500, and is logged', async t => {
   for (const messages of [NaN, -1, 1.5, Infinity, 2 ** 53, '7', 7n, null, undefined, {}, Long.fromNumber(7)]) {
     const log = captureLog()
     const countMessages = async () => messages as number
@@ -458,7 +456,7 @@ t.test('a store whose countMessages() gives what is no count is a 500, and the l
 
 // Large selections
 
-/** Batches of users whose selection is a text of so many characters, or some more. */
+/** Batches of users whose selection has at least `length` characters. */
 function usersOfLength (length: number): StagedUser[][] {
   const users: StagedUser[][] = []
   for (let batch = 0, written = 0; written < length; batch++) {
@@ -468,7 +466,7 @@ function usersOfLength (length: number): StagedUser[][] {
   return users
 }
 
-t.test('a selection that fits in one piece has a content-length, and the bytes of a larger one are not counted', async t => {
+t.test('a selection that fits in one piece has a Content-Length, and a larger one has none', async t => {
   const fit = usersOfLength(PIECE - 5_000)
   const rows = [
     ['nothing', [], true],
@@ -485,7 +483,7 @@ t.test('a selection that fits in one piece has a content-length, and the bytes o
   }
 })
 
-t.test('a large selection of every kind is the one that is computed the simple way', async t => {
+t.test('a large selection of all kinds equals the one that is computed in a simple way', async t => {
   const kinds = ['c', 'p', 'd']
   const numbers = Array.from({ length: 30 }, (_, batch) => Array.from({ length: 100 }, (_, index) => batch * 100 + index))
   const users = numbers.map((_, batch) => userBatch(batch, 100))
@@ -516,9 +514,9 @@ t.test('a large selection is sent in chunks of about 64 KiB, however large the b
   }
 })
 
-// How the store is read
+// Reading the store
 
-t.test('the first batches of every kind and the count are asked for at once', { timeout: 10_000 }, async t => {
+t.test('the first batches of all kinds and the count are requested concurrently', { timeout: 10_000 }, async t => {
   const waitedFor = new Set(['users', 'channels', 'contacts', 'countMessages'])
   let allAsked = (): void => {}
   const all = new Promise<void>(resolve => { allAsked = resolve })
@@ -537,7 +535,7 @@ t.test('the first batches of every kind and the count are asked for at once', { 
   t.strictSame([users.length, channels.length, contacts.length, count], [1, 1, 1, 7])
 })
 
-/** A store of so many batches of each kind, and what became of them, in the order in which it did. */
+/** A store with some batches of each kind, and the events of its iterators, in order. */
 function watchedStore (
   batches: { users: number, channels: number, contacts: number },
   { records = 1000, fail }: { records?: number, fail?: { in: string, at: number } } = {}
@@ -573,20 +571,20 @@ function watchedStore (
   return { store: storeOf({ users: source('users'), channels: source('channels'), contacts: source('contacts') }), events, open }
 }
 
-t.test('batches that are read to their end are told nothing more, as for await does it', async t => {
+t.test('iterators that are read to their end are not closed again, like in for await', async t => {
   const { store, events } = watchedStore({ users: 1, channels: 1, contacts: 1 }, { records: 1 })
   await call(await build(t, { store }))
   t.strictSame(events, ['open users', 'open channels', 'open contacts', 'end users', 'end channels', 'end contacts'])
 })
 
-t.test('each record is told once, and no batches are left open, however large a selection is', async t => {
+t.test('each record is sent once, and no iterator is left open, for selections of any size', async t => {
   const { store, open } = watchedStore({ users: 5, channels: 5, contacts: 5 })
   const { users, channels, contacts } = (await call(await build(t, { store }))).json()
   t.strictSame([users.length, channels.length, contacts.length], [5000, 5000, 5000])
   t.equal(open.size, 0)
 })
 
-t.test('batches that are not read to their end, since others failed, are told to return', async t => {
+t.test('iterators that are not read to their end because others failed are closed with return', async t => {
   for (const at of [0, 1, 2]) {
     const { store, events, open } = watchedStore({ users: 3, channels: 3, contacts: 3 }, { fail: { in: 'channels', at } })
     const log = captureLog()
@@ -596,11 +594,11 @@ t.test('batches that are not read to their end, since others failed, are told to
     t.match(log.records().filter(({ level }) => level >= levels.warn), [{ err: { message: 'channels failed' } }])
     t.ok(events.includes('return contacts'), `at batch ${at}`)
     open.delete('channels')
-    t.equal(open.size, 0, 'and none is left open')
+    t.equal(open.size, 0, 'none is left open')
   }
 })
 
-t.test('a store that fails to tidy up changes nothing of the reply', async t => {
+t.test('a store that fails to close an iterator does not change the reply', async t => {
   const log = captureLog()
   const users = Array.from({ length: 3 }, (_, batch) => userBatch(batch))
   for (const fail of [() => { throw new Error('cannot close') }, async () => { throw new Error('cannot close') }]) {
@@ -611,22 +609,22 @@ t.test('a store that fails to tidy up changes nothing of the reply', async t => 
   t.strictSame(log.records().filter(({ level }) => level >= levels.warn), [])
 })
 
-// Whole or broken
+// Complete or aborted
 
-t.test('a store that fails after a batch, but before the first piece, is a 503', async t => {
+t.test('a store that fails after a batch, but before the first chunk, causes a 503', async t => {
   async function * failing () {
     yield [{ importIds: ['1'], t: 'c' }]
-    throw new Error('lost the connection')
+    throw new Error('connection lost')
   }
   for (const kind of ['users', 'channels', 'contacts']) {
     const log = captureLog()
     const reply = await call(await build(t, { store: storeOf({ [kind]: failing }) }, log.server))
     t.strictSame([reply.statusCode, reply.body], [503, UNAVAILABLE], kind)
-    t.match(log.records().filter(({ level }) => level >= levels.warn), [{ level: levels.error, err: { message: 'lost the connection' } }])
+    t.match(log.records().filter(({ level }) => level >= levels.warn), [{ level: levels.error, err: { message: 'connection lost' } }])
   }
 })
 
-t.test('a part that cannot be opened is a 503, whatever becomes of the parts that were opened before it', async t => {
+t.test('a part that cannot be opened causes a 503, whatever happens to the parts that were opened before', async t => {
   const log = captureLog()
   const lateFailure = new Promise<never>((_resolve, reject) => { setImmediate(() => reject(new Error('too late'))) })
   const reply = await call(await build(t, {
@@ -640,17 +638,17 @@ t.test('a part that cannot be opened is a 503, whatever becomes of the parts tha
   t.match(log.records().filter(({ level }) => level >= levels.warn), [{ err: { message: /cannot be opened/ } }])
 })
 
-t.test('what fails after the first piece breaks the connection: the body does not parse, and one error is logged', async t => {
+t.test('a failure after the first chunk aborts the connection: the body does not parse, and one error is logged', async t => {
   async function * lost () {
     yield * watchedUsers(3).users()
-    throw new Error('lost the connection')
+    throw new Error('connection lost')
   }
   let operations = 0
   const rows: Array<[name: string, store: Partial<ImportDataStore>, message: string]> = [
-    ['the store fails', { users: lost }, 'lost the connection'],
-    ['a batch is none', { users: async function * () { yield * watchedUsers(3).users(); yield 7 } as unknown as () => Batches<StagedUser> },
+    ['the store fails', { users: lost }, 'connection lost'],
+    ['a batch is not an array', { users: async function * () { yield * watchedUsers(3).users(); yield 7 } as unknown as () => Batches<StagedUser> },
       'must return its records in arrays'],
-    ['another import takes its place', {
+    ['another import replaces it', {
       users: watchedUsers(3).users,
       latestOperation: async () => operation({ id: `operation-${operations++}` })
     }, 'The import operation changed']
@@ -668,9 +666,9 @@ t.test('what fails after the first piece breaks the connection: the body does no
   }
 })
 
-// The next call of a client
+// The client's next call
 
-/** What startImport finds wrong with a selection that a client sends back in the way of its version: the place of each fault. */
+/** The paths of the validation errors when a client of a version sends a selection to startImport. */
 async function faultsOf (t: Test, staged: Staged): Promise<Record<string, string[]>> {
   const { users, channels, contacts = [] }: Selection = (await replyTo(t, staged)).json()
   const inputs = {
@@ -683,14 +681,14 @@ async function faultsOf (t: Test, staged: Staged): Promise<Record<string, string
     }
   }
   return Object.fromEntries(Object.entries(startImportSchemas).map(([version, schema]) => {
-    // Rocket.Chat converts types where it can; without that no fault is hidden by it.
+    // Rocket.Chat coerces types. Without that, no error is hidden.
     const validate = new Ajv({ allErrors: true, coerceTypes: false }).compile(schema)
     validate({ input: inputs[version as keyof typeof inputs] })
     return [version, (validate.errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`)]
   }))
 }
 
-t.test('C2: a selection passes into the next call of a client, with malformed records and without names or e-mail addresses too', async t => {
+t.test('C2: the client\'s next call accepts a selection, also with malformed records and without names or e-mail addresses', async t => {
   const texts = values.flatMap(([value, text]) => text === undefined ? [] : [value])
   const staged = {
     users: [

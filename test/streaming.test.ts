@@ -14,14 +14,14 @@ import { type ImportDataStore, type ImportOperation, importFileData } from '../l
 import { build, call, caller, callerLines, captureLog, levels, operation, optionsOf, requestText, storeOf, URL } from './fixtures/build.js'
 import { countTurns, deferred, listen, readAll, request, stalledCaller, userBatch, watchedUsers } from './fixtures/streaming.js'
 
-/** Enough that the buffers of a connection cannot hold it. */
+/** More batches than the buffers of a connection can hold. */
 const LARGE = 200
 
 async function buildOver (t: Test, store: Partial<ImportDataStore>, options = {}, server = {}): Promise<FastifyInstance> {
   return await build(t, { store: storeOf(store), ...options }, server)
 }
 
-/** A client of a server that speaks HTTP/2. */
+/** An HTTP/2 client of a server. */
 async function overHttp2 (t: Test, store: Partial<ImportDataStore>): Promise<http2.ClientHttp2Session> {
   const app = Fastify({ http2: true })
   t.teardown(() => app.close())
@@ -34,10 +34,10 @@ async function overHttp2 (t: Test, store: Partial<ImportDataStore>): Promise<htt
 async function nextCallIsRight (t: Test, app: FastifyInstance): Promise<void> {
   const reply = await request(app)
   const { text, isWhole } = await readAll(reply)
-  t.strictSame([reply.statusCode, isWhole, JSON.parse(text).success], [200, true, true], 'the next call is right')
+  t.strictSame([reply.statusCode, isWhole, JSON.parse(text).success], [200, true, true], 'the next call succeeds')
 }
 
-t.test('a large selection comes whole, in pieces, with a first batch long before the last', async t => {
+t.test('a large selection is sent completely and in chunks, the first long before the last', async t => {
   const { promise: permission, resolve: lastBatchMayCome } = deferred()
   const { users } = watchedUsers(5, batch => batch === 4 ? permission : undefined)
   const app = await buildOver(t, { users })
@@ -51,7 +51,7 @@ t.test('a large selection comes whole, in pieces, with a first batch long before
   t.equal(JSON.parse(String(first) + text).users.length, 5000)
 })
 
-t.test('the event loop is let go between chunks, though the store answers at once and the reader is fast', async t => {
+t.test('the event loop is not blocked between chunks, even if the store and the caller are fast', async t => {
   const batches = Array.from({ length: 20 }, (_, batch) => userBatch(batch))
   const turnsBefore: number[] = []
   const turnsSoFar = countTurns(t)
@@ -65,7 +65,7 @@ t.test('the event loop is let go between chunks, though the store answers at onc
   t.equal(new Set(turnsBefore).size, 20, `${turnsBefore}`)
 })
 
-t.test('of many large selections at once, one goes on in each turn of the event loop', async t => {
+t.test('of many concurrent large selections, only one continues in each turn of the event loop', async t => {
   const turnsSoFar = countTurns(t)
   const readIn = new Map<number, number>()
   const { promise: started, resolve: start } = deferred()
@@ -85,12 +85,12 @@ t.test('of many large selections at once, one goes on in each turn of the event 
   })
   await Promise.all(Array.from({ length: 5 }, () => call(app)))
   const [[, atOnce], ...later] = [...readIn] as [[number, number], ...Array<[number, number]>]
-  t.equal(atOnce, 5, 'all of them begin at once')
+  t.equal(atOnce, 5, 'all of them start immediately')
   t.equal(later.length, 35)
-  t.ok(later.every(([, read]) => read === 1), 'and then take turns')
+  t.ok(later.every(([, read]) => read === 1), 'then they take turns')
 })
 
-t.test('the event loop is let go by records that make no text, too', async t => {
+t.test('the event loop is not blocked by records that are left out, either', async t => {
   const direct = Array.from({ length: 10_000 }, () => ({ importIds: [], t: 'd' }))
   const app = await buildOver(t, { channels: () => [direct] })
   const turnsSoFar = countTurns(t)
@@ -101,7 +101,7 @@ t.test('the event loop is let go by records that make no text, too', async t => 
 })
 
 for (const part of ['users', 'channels', 'contacts', 'countMessages', 'latestOperation'] as const) {
-  t.test(`F3: a store whose ${part} fails in the middle of a reply breaks the connection, and is logged once`, async t => {
+  t.test(`F3: a failure of ${part} of the store during a reply aborts the connection, and is logged once`, async t => {
     const { users, seen } = watchedUsers(LARGE)
     const failure = new Error('mongodb://root:secret@db closed the connection')
     const fail = async () => { throw failure }
@@ -130,7 +130,7 @@ for (const part of ['users', 'channels', 'contacts', 'countMessages', 'latestOpe
 }
 
 for (const [name, lines, version] of [['HTTP/1.0', [], '1.0'], ['Connection: close', ['Connection: close'], '1.1']] as const) {
-  t.test(`F4: with ${name}, where the end of the connection is the end of the reply, a broken reply resets the connection`, async t => {
+  t.test(`F4: with ${name}, where the end of the connection ends the reply, an aborted reply resets the connection`, async t => {
     const app = await buildOver(t, { async * users () { yield * watchedUsers(3).users(); throw new Error('lost') } })
     const socket = connect(await listen(app), '127.0.0.1')
     let text = ''
@@ -140,16 +140,16 @@ for (const [name, lines, version] of [['HTTP/1.0', [], '1.0'], ['Connection: clo
     t.match(text, /^HTTP\/1\.1 200 /)
     t.throws(() => JSON.parse(text.slice(text.indexOf('\r\n\r\n'))), SyntaxError)
     const { isWhole } = await readAll(await request(app))
-    t.notOk(isWhole, 'the store still fails, and the server still answers')
+    t.notOk(isWhole, 'the store fails again, and the server still replies')
   })
 }
 
-/** A key that both sides know, so that TLS needs no certificate. */
+/** A pre-shared key, so that TLS needs no certificate. */
 const psk = Buffer.alloc(32, 7)
 
 const connections: Record<string, (t: Test, app: FastifyInstance) => Promise<Socket>> = {
   async 'a Unix domain socket' (t, app) {
-    // A folder of tap's own has a longer name than such a socket may have.
+    // The path of a tap folder is too long for a Unix domain socket.
     const folder = await mkdtemp(join(tmpdir(), 'socket-'))
     t.teardown(() => rm(folder, { recursive: true }))
     const path = join(folder, 'server')
@@ -168,7 +168,7 @@ const connections: Record<string, (t: Test, app: FastifyInstance) => Promise<Soc
 }
 
 for (const [name, open] of Object.entries(connections)) {
-  t.test(`F4: over ${name}, which cannot be reset, a broken reply ends without the last chunk of HTTP`, async t => {
+  t.test(`F4: over ${name}, which cannot be reset, an aborted reply ends without the last chunk`, async t => {
     const server = name === 'TLS' ? { https: { ciphers: 'PSK+HIGH', pskCallback: () => psk } } : {}
     const app = await buildOver(t, { async * users () { yield * watchedUsers(3).users(); throw new Error('lost') } }, {}, server)
     const socket = await open(t, app)
@@ -181,7 +181,7 @@ for (const [name, open] of Object.entries(connections)) {
   })
 }
 
-t.test('F4: no proper prefix of a selection is valid JSON', async t => {
+t.test('F4: no incomplete selection is valid JSON', async t => {
   let staged: { names: string[], channels: string[] } = { names: [], channels: [] }
   const app = await buildOver(t, {
     users: () => [staged.names.map(name => ({ importIds: [name], username: name }))],
@@ -199,7 +199,7 @@ t.test('F4: no proper prefix of a selection is valid JSON', async t => {
   t.pass()
 })
 
-t.test('F5: a store that is silent for longer than writeTimeout does not cut the caller off', async t => {
+t.test('F5: a store that hangs for longer than writeTimeout does not abort the reply', async t => {
   const { users } = watchedUsers(6, batch => batch % 2 === 1 ? wait(150) : undefined)
   const app = await buildOver(t, { users }, { writeTimeout: 30 })
   const { text, isWhole } = await readAll(await request(app))
@@ -207,7 +207,7 @@ t.test('F5: a store that is silent for longer than writeTimeout does not cut the
   t.equal(JSON.parse(text).users.length, 6000)
 })
 
-t.test('F8: a caller that leaves before anybody is asked costs nothing', async t => {
+t.test('F8: if a caller disconnects before the look-up, nothing is called', async t => {
   const log = captureLog()
   const { promise: lookedUp, resolve: asked } = deferred()
   const { promise: user, resolve: answer } = deferred<null>()
@@ -223,7 +223,7 @@ t.test('F8: a caller that leaves before anybody is asked costs nothing', async t
   t.equal((await call(app, { headers: { 'x-user-id': undefined } })).statusCode, 401)
 })
 
-t.test('F8: a caller that leaves before the first record aborts the store\'s signal, and no error is logged', async t => {
+t.test('F8: if a caller disconnects before the first record, the store\'s signal is aborted, and no error is logged', async t => {
   const log = captureLog()
   const { promise: asked, resolve: wasAsked } = deferred()
   const { promise: ended, resolve: hasEnded } = deferred()
@@ -247,7 +247,7 @@ t.test('F8: a caller that leaves before the first record aborts the store\'s sig
   t.strictSame(log.records().filter(({ level }) => level >= levels.warn), [])
 })
 
-t.test('F8: a signal that a store asks for after the caller has left is aborted already', async t => {
+t.test('F8: a signal that a store reads after the caller has disconnected is already aborted', async t => {
   let signal: AbortSignal | undefined
   const { promise: read, resolve: hasRead } = deferred()
   const app = await buildOver(t, {
@@ -266,7 +266,7 @@ t.test('F8: a signal that a store asks for after the caller has left is aborted 
   t.ok(signal?.aborted)
 })
 
-t.test('F8: a caller that leaves in the middle of a reply ends the reading within one batch', async t => {
+t.test('F8: if a caller disconnects during a reply, at most one more batch is read', async t => {
   const log = captureLog()
   const { users, seen } = watchedUsers(100_000)
   const app = await buildOver(t, { users }, {}, log.server)
@@ -281,7 +281,7 @@ t.test('F8: a caller that leaves in the middle of a reply ends the reading withi
   t.strictSame(log.records().filter(({ level }) => level >= levels.warn), [])
 })
 
-t.test('F8: a store of small batches that does not heed the signal is read no further once the caller has left', async t => {
+t.test('F8: a store with small batches that ignores the signal is not read further after the caller has disconnected', async t => {
   const { promise: closed, resolve: close } = deferred()
   let read = 0
   let readWhenAborted = Infinity
@@ -300,10 +300,10 @@ t.test('F8: a store of small batches that does not heed the signal is read no fu
   const socket = connect(await listen(app), '127.0.0.1')
   socket.write(requestText(callerLines))
   await closed
-  t.ok(read <= readWhenAborted + 1, `${read} batches, ${readWhenAborted} of them before the caller had left`)
+  t.ok(read <= readWhenAborted + 1, `${read} batches, ${readWhenAborted} of them before the caller disconnected`)
 })
 
-t.test('F8: a caller that leaves after the last record is nobody\'s fault', async t => {
+t.test('F8: a caller that disconnects after the last record is not logged as an error', async t => {
   const log = captureLog()
   const app = await buildOver(t, {}, {}, log.server)
   const socket = connect(await listen(app), '127.0.0.1')
@@ -314,7 +314,7 @@ t.test('F8: a caller that leaves after the last record is nobody\'s fault', asyn
   t.strictSame(log.records().filter(({ level }) => level >= levels.warn), [])
 })
 
-t.test('F9: a caller that stops reading is dropped after writeTimeout, and no more is read meanwhile', async t => {
+t.test('F9: a caller that stops reading is dropped after writeTimeout, and until then no more is read from the store', async t => {
   const log = captureLog()
   const { users, seen } = watchedUsers(100_000)
   const app = await buildOver(t, { users }, { writeTimeout: 300 }, log.server)
@@ -332,13 +332,13 @@ t.test('F9: a caller that reads slowly is not dropped', async t => {
   let size = 0
   for await (const chunk of reply) {
     size += chunk.length
-    // A trickle for several times writeTimeout (what is taken shows in lumps, as large as the system's buffers), then to the end.
+    // Slowly for several times writeTimeout (progress is seen only when the system's buffers have room), then to the end.
     if (size < 16_000_000) await wait(5)
   }
   t.ok(reply.complete)
 })
 
-t.test('the timer that is set on a connection for a reply is taken back after it', async t => {
+t.test('the timeout that a reply sets on its connection is reset after the reply', async t => {
   const { users } = watchedUsers(3)
   const app = await buildOver(t, { users }, { writeTimeout: 1234 }, { keepAliveTimeout: 0 })
   const { promise: timeout, resolve: closed } = deferred<number | undefined>()
@@ -347,7 +347,7 @@ t.test('the timer that is set on a connection for a reply is taken back after it
   t.notOk(await timeout)
 })
 
-t.test('F12: a poll is answered while twenty large selections are under way', async t => {
+t.test('F12: a poll gets its reply while twenty large selections are in progress', async t => {
   const { users, seen } = watchedUsers(30)
   const app = await buildOver(t, { users })
   const poller = await build(t, { store: storeOf({ latestOperation: async () => operation({ status: 'importer_preparing_users' }) }) })
@@ -355,16 +355,16 @@ t.test('F12: a poll is answered while twenty large selections are under way', as
   while (seen.read < 30) await turnOfTheLoop()
   const poll = await readAll(await request(poller))
   t.equal(JSON.parse(poll.text).waiting, true)
-  t.ok(seen.read < 20 * 30, 'the selections are still under way')
+  t.ok(seen.read < 20 * 30, 'the selections are still in progress')
   t.ok((await streams).every(({ isWhole, text }) => isWhole && JSON.parse(text).users.length === 30_000))
 })
 
 const before = { id: 'first', status: 'importer_user_selection', valid: true, updatedAt: new Date(1) } as const
 
-/** What the newest operation may have become while its selection was read, and what of it shows that. */
+/** Changes of the newest operation while its selection is read. */
 const changes: Array<[what: string, before: ImportOperation, after: ImportOperation | null]> = [
   ['is replaced', before, { ...before, id: 'second' }],
-  ['is cleared away', before, null],
+  ['is deleted', before, null],
   ['becomes invalid', before, { ...before, valid: false }],
   ['has another status', before, { ...before, status: 'importer_import_cancelled' }],
   ['was updated', before, { ...before, updatedAt: new Date(2) }],
@@ -374,7 +374,7 @@ const changes: Array<[what: string, before: ImportOperation, after: ImportOperat
 ]
 
 for (const [what, first, second] of changes) {
-  t.test(`F13: a selection whose operation ${what} while it is read is broken off when large, and a 503 when small`, async t => {
+  t.test(`F13: a selection whose operation ${what} during the read is aborted if it is large, and a 503 if it is small`, async t => {
     for (const batches of [1, LARGE]) {
       const log = captureLog()
       const { users, seen } = watchedUsers(batches, () => undefined, batches === 1 ? 10 : 1000)
@@ -397,7 +397,7 @@ for (const [what, first, second] of changes) {
   })
 }
 
-t.test('F13: a selection of an operation that moves on while its records are imported comes whole', async t => {
+t.test('F13: a selection of an operation that makes progress while its records are imported is sent completely', async t => {
   const { users, seen } = watchedUsers(LARGE)
   const statuses = ['importer_importing_users', 'importer_importing_channels'] as const
   const app = await buildOver(t, {
@@ -408,7 +408,7 @@ t.test('F13: a selection of an operation that moves on while its records are imp
 })
 
 for (const failing of ['users', 'channels', 'contacts', 'countMessages'] as const) {
-  t.test(`a store whose ${failing} fails has the signal of everything else that it reads aborted`, async t => {
+  t.test(`a failure of ${failing} of the store aborts the signal of all its other reads`, async t => {
     for (const isLarge of [false, true]) {
       const { users } = watchedUsers(LARGE)
       const { promise: sent, resolve: send } = deferred()
@@ -447,7 +447,7 @@ for (const failing of ['users', 'channels', 'contacts', 'countMessages'] as cons
   })
 }
 
-t.test('records of any length are sent at the pace of the reader, within a batch too', async t => {
+t.test('backpressure applies to records of any length, also within a batch', async t => {
   let serialized = 0
   const fat = Array.from({ length: 2000 }, (_, index) => ({
     importIds: [String(index)],
@@ -461,7 +461,7 @@ t.test('records of any length are sent at the pace of the reader, within a batch
   socket.destroy()
 })
 
-t.test('F14: closing waits for a reply that is under way, which comes whole, and refuses what comes after', async t => {
+t.test('F14: closing waits until a reply in progress is sent completely, and rejects new calls', async t => {
   const { promise: permission, resolve: mayGoOn } = deferred()
   const { users } = watchedUsers(10, batch => batch === 5 ? permission : undefined)
   const app = await buildOver(t, { users })
@@ -475,7 +475,7 @@ t.test('F14: closing waits for a reply that is under way, which comes whole, and
   t.notOk(app.server.listening)
 })
 
-t.test('F14: closing ends though a caller has stopped reading', async t => {
+t.test('F14: closing ends even if a caller has stopped reading', async t => {
   const { users, seen } = watchedUsers(100_000)
   const app = await buildOver(t, { users }, { writeTimeout: 200 })
   const socket = await stalledCaller(app)
@@ -487,9 +487,9 @@ t.test('F14: closing ends though a caller has stopped reading', async t => {
 })
 
 for (const [name, onSend] of Object.entries({
-  throws: () => { throw new Error('a hook of the host') },
-  'wraps the stream and breaks it': (payload: unknown) => payload instanceof Readable
-    ? payload.pipe(new Transform({ transform (_chunk, _encoding, done) { done(new Error('a wrapped stream')) } }))
+  throws: () => { throw new Error('an error of a hook') },
+  'wraps the stream and destroys it': (payload: unknown) => payload instanceof Readable
+    ? payload.pipe(new Transform({ transform (_chunk, _encoding, done) { done(new Error('an error of the wrapping stream')) } }))
     : payload
 })) {
   t.test(`F15: an onSend hook of the host that ${name} leaves no cursor open`, async t => {
@@ -507,7 +507,7 @@ for (const [name, onSend] of Object.entries({
   })
 }
 
-t.test('a selection comes whole over HTTP/2, and a caller who leaves there ends the reading, too', async t => {
+t.test('over HTTP/2 a selection is sent completely, and a caller that disconnects ends the read', async t => {
   const { users, seen } = watchedUsers(LARGE)
   const signals: AbortSignal[] = []
   const client = await overHttp2(t, { users ({ signal }) { signals.push(signal); return users() } })
@@ -525,14 +525,14 @@ t.test('a selection comes whole over HTTP/2, and a caller who leaves there ends 
   t.notOk(signals[0]?.aborted)
 })
 
-t.test('a reply that breaks over HTTP/2 does not look as if it had ended', async t => {
+t.test('over HTTP/2 an aborted reply does not look complete', async t => {
   const client = await overHttp2(t, { async * users () { yield * watchedUsers(LARGE).users(); throw new Error('lost') } })
   const broken = client.request({ ':path': URL, ...caller })
   broken.resume()
   await t.rejects(once(broken, 'end'), { code: 'ERR_HTTP2_STREAM_ERROR' })
 })
 
-t.test('F8: a caller that leaves while the operation is looked up has no record read', async t => {
+t.test('F8: if a caller disconnects while the operation is read, no records are read', async t => {
   const { seen, users } = watchedUsers(3)
   const { promise: looking, resolve: looks } = deferred()
   const { promise: answered, resolve: answer } = deferred()
@@ -549,7 +549,7 @@ t.test('F8: a caller that leaves while the operation is looked up has no record 
   t.equal(seen.read, 0)
 })
 
-t.test('F8: the readings for pipelined requests all end when their caller leaves', async t => {
+t.test('F8: the reads of all pipelined requests end when their caller disconnects', async t => {
   const { seen, users } = watchedUsers(100_000)
   const signals: AbortSignal[] = []
   const app = await buildOver(t, { users ({ signal }) { signals.push(signal); return users() } })
@@ -562,7 +562,7 @@ t.test('F8: the readings for pipelined requests all end when their caller leaves
   t.strictSame(signals.map(({ aborted }) => aborted), [true, true, true])
 })
 
-t.test('fifty callers at once are each given the whole', async t => {
+t.test('fifty concurrent callers each get the complete reply', async t => {
   const { users, seen } = watchedUsers(5)
   const app = await buildOver(t, { users })
   const replies = await Promise.all(Array.from({ length: 50 }, async () => await readAll(await request(app))))

@@ -9,13 +9,13 @@ import { type DatabaseLike, rocketChatDatabase, rocketChatDump } from '../lib/ro
 import { call, optionsOf, storeOf } from './fixtures/build.js'
 import { documents } from './fixtures/documents.js'
 
-// Most of this is checked by `npm run typecheck`, and never run: an `@ts-expect-error` over a line without an error is an error.
+// Most of this is checked by `npm run typecheck` only, and never run. An unused `@ts-expect-error` is an error.
 
 interface HostUser { name: string, roles: string[] }
 
 const store = storeOf()
 
-t.test('the user object of the host\'s own type goes from the look-up to the permission check', async t => {
+t.test('a user object of the host\'s type is passed from the look-up to the permission check', async t => {
   const user: HostUser = { name: 'ada', roles: ['admin'] }
   const options: ImportFileDataOptions<HostUser> = {
     lookupUser: async ({ userId }) => userId === '' ? undefined : user,
@@ -28,9 +28,9 @@ t.test('the user object of the host\'s own type goes from the look-up to the per
   t.equal((await call(app)).statusCode, 200)
 })
 
-/** What TypeScript takes, and what it refuses. */
+/** Code that TypeScript accepts or rejects. */
 const typed: Record<string, (app: FastifyInstance) => unknown> = {
-  'hasPermission takes what lookupUser gives, sync or async, with null or undefined for nobody': app => [
+  'hasPermission takes the user type that lookupUser returns, sync or async, with null or undefined for no user': app => [
     app.register(importFileData, {
       prefix: '/api/v1',
       lookupUser: async ({ userId, authToken }) => userId === 'ada' && authToken === 'secret' ? { id: userId, role: 'admin' } : null,
@@ -50,30 +50,30 @@ const typed: Record<string, (app: FastifyInstance) => unknown> = {
       lookupUser: () => ({ role: 'admin' }), hasPermission: user => user.role === 'admin', store
     })
   ],
-  'hasPermission may ask for less than lookupUser gives': app =>
+  'hasPermission may require only a part of the user that lookupUser returns': app =>
     app.register(importFileData, {
       lookupUser: () => ({ id: 7, role: 'admin' }), hasPermission: ({ role }: { role: string }) => role === 'admin', store
     }),
-  'hasPermission that does not take what lookupUser gives is an error': app => [
-    // @ts-expect-error there is no such member
+  'hasPermission that does not accept the user that lookupUser returns is an error': app => [
+    // @ts-expect-error unknown property
     app.register(importFileData, { lookupUser: () => ({ role: 'admin' }), hasPermission: user => user.roles.length > 0, store }),
-    // @ts-expect-error another kind of user
+    // @ts-expect-error another user type
     app.register(importFileData, { lookupUser: () => ({ role: 'admin' }), hasPermission: (user: HostUser) => user.name === 'ada', store }),
-    // @ts-expect-error more of a user than there is
+    // @ts-expect-error missing property
     app.register(importFileData, { lookupUser: async () => ({ name: 'ada' }), hasPermission: (user: HostUser) => user.name === 'ada', store }),
-    // @ts-expect-error any object, of which nothing is known
+    // @ts-expect-error a user of unknown type
     app.register(importFileData, { ...optionsOf(), hasPermission: (user: HostUser) => user.roles.length > 0 })
   ],
-  'options in variables are taken, with a kind of user or without': (app, options: ImportFileDataOptions = optionsOf()) => [
+  'options in variables are accepted, with or without a user type': (app, options: ImportFileDataOptions = optionsOf()) => [
     app.register(importFileData, options),
     app.register(importFileData, { prefix: '/api/v1', ...options }),
     app.register(importFileData, () => ({ prefix: '/api/v1', ...options }))
   ],
-  'what is injected for Rocket.Chat\'s layout is taken': (app, db: DatabaseLike = { collection: () => { throw new Error('never called') } }) => [
+  'the options for Rocket.Chat\'s documents are accepted': (app, db: DatabaseLike = { collection: () => { throw new Error('never called') } }) => [
     app.register(importFileData, { prefix: '/api/v1', ...rocketChatDatabase(db) }),
     app.register(importFileData, { prefix: '/api/v1', ...rocketChatDump(documents()), stalledAfter: 1000 })
   ],
-  'servers of any kind are taken': () => [
+  'servers of any kind are accepted': () => [
     Fastify({ http2: true }).register(importFileData, {
       lookupUser: () => ({ role: 'admin' }), hasPermission: user => user.role === 'admin', store
     }),
@@ -87,8 +87,8 @@ const typed: Record<string, (app: FastifyInstance) => unknown> = {
       lookupUser: () => ({ role: 'admin' }), hasPermission: user => user.role === 'admin', store
     })
   ],
-  'what the check at registration refuses is an error': (app, { lookupUser, hasPermission } = optionsOf()) => [
-    // @ts-expect-error there are no options
+  'options that fail the registration are errors': (app, { lookupUser, hasPermission } = optionsOf()) => [
+    // @ts-expect-error options are missing
     app.register(importFileData),
     // @ts-expect-error lookupUser is missing
     app.register(importFileData, { hasPermission, store }),
@@ -104,18 +104,18 @@ const typed: Record<string, (app: FastifyInstance) => unknown> = {
     app.register(importFileData, { lookupUser, hasPermission: () => undefined, store }),
     // @ts-expect-error a method of the store is missing
     app.register(importFileData, { lookupUser, hasPermission, store: { users: store.users, channels: store.channels } }),
-    // @ts-expect-error records come a batch at a time
+    // @ts-expect-error records must be in batches
     app.register(importFileData, { lookupUser, hasPermission, store: { ...store, users: () => [{ importIds: ['U1'] }] } }),
     // @ts-expect-error a display name is a string
     app.register(importFileData, { lookupUser, hasPermission, store, importers: { mine: 7 } }),
-    // @ts-expect-error there is no such option
+    // @ts-expect-error unknown option
     app.register(importFileData, { lookupUser, hasPermission, store, lookUpUser: lookupUser }),
     // @ts-expect-error the plugin's own
     app.register(importFileData, { lookupUser, hasPermission, store, route: { handler: () => {} } }),
     // @ts-expect-error the plugin's own
     app.register(importFileData, { lookupUser, hasPermission, store, route: { schema: { response: {} } } })
   ],
-  'settings of the route are taken': app =>
+  'settings of the route are accepted': app =>
     app.register(importFileData, {
       ...optionsOf(),
       route: {
@@ -127,7 +127,7 @@ const typed: Record<string, (app: FastifyInstance) => unknown> = {
         schema: { tags: ['Import'], operationId: 'progress', security: [], params: { type: 'object' } }
       }
     }),
-  'a status may be any text': (_app, row: { id: string, status: string } = { id: 'operation-1', status: '' }): ImportOperation[] => [
+  'a status may be any string': (_app, row: { id: string, status: string } = { id: 'operation-1', status: '' }): ImportOperation[] => [
     row, { id: row.id, status: row.status }, { id: 'operation-1', status: 'importer_done' }
   ]
 }
@@ -138,7 +138,7 @@ for (const [name, onlyTyped] of Object.entries(typed)) {
   })
 }
 
-t.test('the types of the host\'s Fastify get nothing of the plugin\'s', async t => {
+t.test('the plugin does not change the host\'s Fastify types', async t => {
   const dir = t.testdir({
     'host.ts': `
       import Fastify from 'fastify'
@@ -146,7 +146,7 @@ t.test('the types of the host\'s Fastify get nothing of the plugin\'s', async t 
       declare const options: ImportFileDataOptions
       const app = Fastify()
       app.register(importFileData, { prefix: '/api/v1', ...options })
-      // @ts-expect-error the decorator of @fastify/auth, which the plugin registers for itself
+      // @ts-expect-error the decorator of @fastify/auth, which the plugin registers internally
       app.auth([])
       app.get('/', async (request, reply) => {
         // @ts-expect-error

@@ -3,7 +3,7 @@ import { type ImportOperation, type ImportStatus } from '../lib/index.js'
 import { NOTHING_STAGED, build, call, operation } from './fixtures/build.js'
 import { WAITING, SETTLED, statuses, preparing, malformed, ago, storeWith, replyTo, stopClock, logInto } from './fixtures/progress.js'
 
-t.test('a waiting reply says the step, what is being read, the counts and the time of the last change', async t => {
+t.test('a waiting reply has the step, what is being read, the counts and the time of the last change', async t => {
   const updatedAt = new Date('2026-03-02T09:14:05.120Z')
   t.intercept(Date, 'now', { value: () => updatedAt.getTime() })
   const reply = await replyTo(t, preparing({
@@ -15,14 +15,14 @@ t.test('a waiting reply says the step, what is being read, the counts and the ti
   t.equal(reply.headers['content-type'], 'application/json; charset=utf-8')
 })
 
-t.test('a waiting reply of an operation that knows nothing but its status says no more than the step', async t => {
+t.test('a waiting reply of an operation with a status only has only the step', async t => {
   for (const status of WAITING) {
     const reply = await replyTo(t, { id: 'operation-1', status })
     t.equal(reply.body, `{"waiting":true,"step":"${status}","success":true}`)
   }
 })
 
-t.test('a waiting reply has each further member only where the operation has it', async t => {
+t.test('a waiting reply has each optional member only if the operation has it', async t => {
   const updatedAt = ago(0)
   const cases: Array<[has: Partial<ImportOperation>, shown: object]> = [
     [{ reading: 'users.json' }, { reading: 'users.json' }],
@@ -38,14 +38,14 @@ t.test('a waiting reply has each further member only where the operation has it'
   }
 })
 
-t.test('a waiting reply has every count that the operation knows, in one order', async t => {
+t.test('a waiting reply has all counts of the operation, in a fixed order', async t => {
   const reply = await replyTo(t, preparing({
     count: { contacts: 7, messages: 6, channels: 5, users: 4, error: 3, completed: 2, total: 1 }
   }))
   t.match(reply.body, '"count":{"total":1,"completed":2,"error":3,"users":4,"channels":5,"messages":6,"contacts":7}')
 })
 
-t.test('each poll says what is new, whatever of the operation has changed since the last', async t => {
+t.test('each poll has the current state, whatever member of the operation has changed', async t => {
   const updatedAt = ago(0)
   const current = preparing({ reading: 'users.json', count: { users: 1 }, updatedAt })
   const app = await build(t, { store: storeWith(() => current), stalledAfter: 60_000 })
@@ -65,11 +65,11 @@ t.test('each poll says what is new, whatever of the operation has changed since 
     Object.assign(current, change)
     expected = { ...expected, ...shown }
     t.strictSame((await call(app)).json(), expected, JSON.stringify(change))
-    t.strictSame((await call(app)).json(), expected, 'and so does the one after it')
+    t.strictSame((await call(app)).json(), expected, 'the next poll, too')
   }
 })
 
-t.test('F7: a count that is no whole number of records is left out, and nothing else with it', async t => {
+t.test('F7: only a count that is not a whole number of records is left out', async t => {
   const bad: unknown[] = [-1, 1.5, NaN, Infinity, 2 ** 53, '12', null, undefined, true, [1], { $numberLong: '1' }]
   for (const users of bad) {
     const beside = await replyTo(t, malformed(preparing(), { count: { users, channels: 0 } }))
@@ -79,19 +79,19 @@ t.test('F7: a count that is no whole number of records is left out, and nothing 
   }
 })
 
-t.test('F7: counts that are no counts at all, or of kinds that are not known, are left out', async t => {
+t.test('F7: counts of the wrong type or of unknown kinds are left out', async t => {
   for (const count of [null, 'many', 3, [], { emoji: 12 }]) {
     t.notOk('count' in (await replyTo(t, malformed(preparing(), { count }))).json(), String(count))
   }
 })
 
-t.test('F7: what is being read is left out unless it is a text', async t => {
+t.test('F7: reading is left out unless it is a string', async t => {
   for (const reading of [0, {}, ['general'], true]) {
     t.notOk('reading' in (await replyTo(t, malformed(preparing(), { reading }))).json(), String(reading))
   }
 })
 
-t.test('F7: a time of the last change that is no time is left out, and a selection has no ETag by it', async t => {
+t.test('F7: an invalid time of the last change is left out, and the selection has no ETag', async t => {
   for (const updatedAt of [new Date(NaN), null, 1772442845120, '2026-03-02T09:14:05.120Z']) {
     const reply = await replyTo(t, malformed(preparing(), { updatedAt }))
     t.equal(reply.body, '{"waiting":true,"step":"importer_preparing_messages","success":true}')
@@ -99,7 +99,7 @@ t.test('F7: a time of the last change that is no time is left out, and a selecti
   }
 })
 
-t.test('a waiting reply says that the operation is stalled once it has not changed for stalledAfter', async t => {
+t.test('a waiting reply has stalled when the operation has not changed for stalledAfter', async t => {
   const clock = stopClock(t)
   const updatedAt = new Date(clock.now)
   const app = await build(t, { store: storeWith(() => preparing({ updatedAt })), stalledAfter: 5000 })
@@ -110,7 +110,7 @@ t.test('a waiting reply says that the operation is stalled once it has not chang
   t.match((await call(app)).body, `"updated_at":"${updatedAt.toISOString()}","stalled":true,"success":true}`)
 })
 
-t.test('an operation stalls after ten minutes unless the host says otherwise', async t => {
+t.test('by default an operation stalls after ten minutes', async t => {
   const clock = stopClock(t)
   const updatedAt = new Date(clock.now)
   const app = await build(t, { store: storeWith(() => preparing({ updatedAt })) })
@@ -120,7 +120,7 @@ t.test('an operation stalls after ten minutes unless the host says otherwise', a
   t.equal((await call(app)).json().stalled, true)
 })
 
-t.test('an operation that moves on is stalled no more', async t => {
+t.test('an operation that changes again is no longer stalled', async t => {
   let updatedAt = ago(600_000)
   const app = await build(t, { store: storeWith(() => preparing({ updatedAt })) })
   t.equal((await call(app)).json().stalled, true)
@@ -128,11 +128,11 @@ t.test('an operation that moves on is stalled no more', async t => {
   t.notOk('stalled' in (await call(app)).json())
 })
 
-t.test('an operation that does not say when it changed is never stalled', async t => {
+t.test('an operation without updatedAt is never stalled', async t => {
   t.notOk('stalled' in (await replyTo(t, preparing(), { stalledAfter: 1 })).json())
 })
 
-t.test('a selection is never stalled, however old', async t => {
+t.test('a selection of any age is never stalled', async t => {
   for (const status of SETTLED) {
     t.equal((await replyTo(t, operation({ status, updatedAt: new Date(0) }))).body, NOTHING_STAGED)
   }
@@ -148,27 +148,27 @@ t.test('Retry-After grows from 1 to 10 seconds with the time since the last chan
   }
   t.equal(seen[0], 1)
   t.equal(seen.at(-1), 10)
-  t.strictSame(seen, [...seen].sort((a, b) => a - b), 'never shrinks while nothing changes')
+  t.strictSame(seen, [...seen].sort((a, b) => a - b), 'it never decreases while the operation does not change')
   t.strictSame([...new Set(seen)], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
 })
 
-t.test('Retry-After is 10 seconds for an operation that has been silent for hours', async t => {
+t.test('Retry-After is 10 seconds for an operation that has not changed for hours', async t => {
   t.equal((await replyTo(t, preparing({ updatedAt: new Date(0) }))).headers['retry-after'], '10')
 })
 
-t.test('Retry-After is 1 second where the time of the last change is not known, or is yet to come', async t => {
+t.test('Retry-After is 1 second if the time of the last change is unknown or in the future', async t => {
   t.equal((await replyTo(t, preparing())).headers['retry-after'], '1')
   t.equal((await replyTo(t, preparing({ updatedAt: ago(-3_600_000) }))).headers['retry-after'], '1')
 })
 
-t.test('Retry-After is on every waiting reply, and on no selection and no error of the contract', async t => {
+t.test('waiting replies have Retry-After, and selections and errors of the operation do not', async t => {
   for (const status of statuses) {
     const reply = await replyTo(t, operation({ status, updatedAt: ago(0) }))
     t.equal('retry-after' in reply.headers, reply.json().waiting === true, status)
   }
 })
 
-t.test('F7: a status that is not known gives the selection, and is logged once', async t => {
+t.test('F7: an unknown status gets the selection, and is logged once', async t => {
   const lines: Array<Record<string, unknown>> = []
   let status = 'importer_from_the_future'
   const app = await build(t, { store: storeWith(() => malformed(operation(), { status })) }, logInto(lines))
@@ -181,13 +181,13 @@ t.test('F7: a status that is not known gives the selection, and is logged once',
   t.strictSame(logged(), ['importer_from_the_future', 'importer_resting'])
 })
 
-t.test('F7: a status that is no text, or that every object has by inheritance, gives the selection', async t => {
+t.test('F7: a status that is not a string, or is the name of an inherited property, gets the selection', async t => {
   for (const status of [undefined, null, 5, {}, 'constructor', '__proto__', 'toString']) {
     t.equal((await replyTo(t, malformed(operation(), { status }))).body, NOTHING_STAGED)
   }
 })
 
-t.test('no status that is known is logged', async t => {
+t.test('known statuses are not logged', async t => {
   const lines: Array<Record<string, unknown>> = []
   let status: ImportStatus = 'importer_new'
   const app = await build(t, { store: storeWith(() => operation({ status })) }, logInto(lines))

@@ -1,6 +1,6 @@
 const assert = require('node:assert')
 
-/** Registers each of the plugins in a server of its own, over documents in memory, and calls the route. */
+/** Registers each of the plugins in a new server, with documents in memory, and calls the route. */
 exports.call = async function call (Fastify, plugins, { hashLoginToken, rocketChatDump }) {
   for (const plugin of plugins) {
     const app = Fastify()

@@ -15,7 +15,7 @@ const options: ImportFileDataOptions<User> = {
   hasPermission: user => user.mayImport,
   store
 }
-// @ts-expect-error What is required is missing.
+// @ts-expect-error Required options are missing.
 const incomplete: ImportFileDataOptions<User> = { store }
 
 const app = Fastify()

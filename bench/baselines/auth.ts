@@ -4,8 +4,8 @@ import { type ImportFileDataOptions } from '../../lib/index.js'
 const kUser = Symbol('user')
 
 /**
- * The two auth functions of a baseline, for `@fastify/auth` with the relation `and`: the look-up and the check that the plugin
- * is given, called as the plugin calls them.
+ * The two auth functions of a baseline, for `@fastify/auth` with the relation `and`. They call the plugin's `lookupUser` and
+ * `hasPermission` as the plugin does.
  */
 export function createAuthFunctions (
   instance: FastifyInstance,

@@ -1,7 +1,7 @@
 import { type Db } from 'mongodb'
 import { type RouteHandlerMethod } from 'fastify'
 
-/** The limit of what can be read: the same cursors and count over Rocket.Chat's database, and nothing done with the bytes. */
+/** The limit of reading from Rocket.Chat's database: the same cursors and count, without processing the bytes. */
 export function rawDrain (db: Db): RouteHandlerMethod {
   const data = db.collection('rocketchat_import_data')
 

@@ -4,9 +4,8 @@ import { type Batches, type ImportDataStore, type StoreContext } from '../../lib
 const NAMES: Record<string, string> = { slack: 'Slack' }
 
 /**
- * Rocket.Chat's way, for an operation that is ready for selection (contract.md, "What it does, step by step"): one query after
- * another, each read into an array, which is mapped; and all of it sent as one object. Its two steps that are neither reading nor
- * replying, the write of the status and the query for a direct channel, are left out: a store in memory has them for nothing.
+ * Rocket.Chat's way of replying with a selection: one query after another, each read into an array and mapped, and the result sent as
+ * one object. Its write of the status and its query for a direct channel are left out: they cost nothing with a store in memory.
  */
 export function rocketChatWay (store: ImportDataStore): RouteHandlerMethod {
   const { signal } = new AbortController()

@@ -1,19 +1,19 @@
-/** An amount of data: `12.3 MB`. */
+/** Formats a number of bytes: `12.3 MB`. */
 export function megabytes (bytes) {
   return `${(bytes / 1e6).toLocaleString('en', { minimumFractionDigits: 1, maximumFractionDigits: 1 })} MB`
 }
 
-/** A number as one reads it: `12,034`. */
+/** Formats a number: `12,034`. */
 export function number (value) {
   return value.toLocaleString('en')
 }
 
-/** A number of things: `1 user`, `12,034 users`. */
+/** Formats a number with its noun: `1 user`, `12,034 users`. */
 export function quantity (value, one, many) {
   return `${number(value)} ${value === 1 ? one : many}`
 }
 
-/** A time span as one says it: `40 seconds`, `3 hours`. */
+/** Formats a duration: `40 seconds`, `3 hours`. */
 export function span (seconds) {
   if (seconds < 120) return quantity(Math.round(seconds), 'second', 'seconds')
   if (seconds < 7200) return quantity(Math.round(seconds / 60), 'minute', 'minutes')

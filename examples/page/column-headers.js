@@ -1,15 +1,15 @@
 import { element } from './elements.js'
 
-/** The headers of a table's columns, each a button that sorts by its column: up, then down, then in the order of the import again. */
+/** The column headers of a table. A press of one sorts by its column: ascending, then descending, then in the order of the import. */
 export class ColumnHeaders {
   #columns
   #cells
   #sorting = {}
 
   /**
-   * @param row the row to put them into
-   * @param {string[]} columns their titles
-   * @param sort called with the order that is wanted, as `Records` takes it
+   * @param row the row to append the headers to
+   * @param {string[]} columns the titles
+   * @param sort called with the new order, see `Records.sort`
    */
   constructor (row, columns, sort) {
     this.#columns = columns
@@ -24,7 +24,7 @@ export class ColumnHeaders {
     row.append(...this.#cells)
   }
 
-  /** The order in words, as they follow on what is sorted; empty for that of the import. */
+  /** A text for the current order, to be appended to the table's caption. Empty for the order of the import. */
   get words () {
     const { column, descending } = this.#sorting
     return column === undefined ? '' : `, sorted by ${this.#columns[column]}, ${descending ? 'descending' : 'ascending'}`

@@ -1,9 +1,9 @@
 import { byId, setText } from './elements.js'
 
-/** The fields, by the name of what is in them. */
+/** The ids of the input elements. */
 const FIELDS = { userId: 'user-id', token: 'token' }
 
-/** The form for the user id and the token. What is entered stays in the memory of this tab. */
+/** The form for the user id and the token. Their values stay in the memory of this tab. */
 export class CredentialsForm {
   /** @param submitted called with `{ userId, token }` */
   constructor (submitted) {
@@ -17,7 +17,6 @@ export class CredentialsForm {
     this.#offerSample()
   }
 
-  /** Shows the form, or hides it. */
   show (shown) {
     byId('credentials').hidden = !shown
   }
@@ -26,13 +25,12 @@ export class CredentialsForm {
     reveal(false)
   }
 
-  /** Empties the form. */
   clear () {
     fill({ userId: '', token: '' })
     this.hideToken()
   }
 
-  // The server has such credentials when what it serves is its sample import, and else 404.
+  // The server has sample credentials only if it serves the sample import. Otherwise it replies 404.
   async #offerSample () {
     if (Object.values(FIELDS).some(id => byId(id).value !== '')) return
     const response = await fetch('sample-credentials.json', { cache: 'no-store' }).catch(() => undefined)

@@ -1,19 +1,19 @@
 import { element } from './elements.js'
 
-/** How many rows are turned into text at a time: one text of a million rows would have no room. */
+/** Rows per part of the file: a single string of a million rows could exceed the maximum string length. */
 const ROWS_A_PART = 10_000
 
-/** By this mark Excel knows that a file is UTF-8. */
+/** Makes Excel read the file as UTF-8. */
 const BYTE_ORDER_MARK = '\uFEFF'
 
 /**
- * Where a spreadsheet may take text for a formula: at the beginning of a cell, and after what some take for the end of a cell, such
- * as the semicolon where the comma is the decimal sign.
+ * Where a spreadsheet may read a formula: at the beginning of a cell, and after a character that it may read as a cell separator, such
+ * as the semicolon in locales with a decimal comma.
  */
 const FORMULA = /(^|[;\t\r\n])(?=[\s"]*[=+\-@＝＋－＠\t\r\n])/g
 
 /**
- * A CSV file (RFC 4180) of records that spreadsheets read as text: none of its cells is a formula, whatever is in the records.
+ * Writes records as a CSV file (RFC 4180). No cell is read as a formula, whatever the records contain.
  *
  * @param kind one of `kinds`
  * @param {object[]} items the records, in order
@@ -29,11 +29,11 @@ export function csvOf (kind, items) {
   return new Blob(parts, { type: 'text/csv;charset=utf-8' })
 }
 
-/** Has the browser save a file. @param {Blob} file */
+/** Downloads a file. @param {Blob} file */
 export function save (file, fileName) {
   const address = URL.createObjectURL(file)
   element('a', { href: address, download: fileName }).click()
-  // Not at once: the browser may not have begun to read it.
+  // Later, because the browser may not have started to read it yet.
   setTimeout(() => URL.revokeObjectURL(address), 60_000)
 }
 
@@ -41,7 +41,7 @@ function line (cells) {
   return `${cells.map(cell).join(',')}\r\n`
 }
 
-// A leading apostrophe is what spreadsheets know text by.
+// Spreadsheets read a cell with a leading apostrophe as text.
 function cell (text) {
   return `"${text.replace(FORMULA, "$1'").replaceAll('"', '""')}"`
 }

@@ -1,6 +1,6 @@
 /**
- * The kinds of records in a selection: what they are called, and what to show of one of them. `columns` are those of the table: the
- * name with the id, the `fields` (if any) and the marks. `marks` are words, so that nothing is told by colour alone.
+ * The kinds of records in a selection: their names, and what to show of each record. `columns` are the table's columns: the name with
+ * the id, the `fields` (if any) and the marks. `marks` are words, so that no information depends on colour alone.
  */
 export const kinds = [
   {
@@ -38,12 +38,12 @@ export const kinds = [
   }
 ]
 
-/** The lines of all the fields of an item. */
+/** The values of all the fields of an item. */
 export function linesOf ({ fields }, item) {
   return Object.values(fields).flatMap(lines => lines(item))
 }
 
-/** What a column of the table is sorted by: the text of each item in it. */
+/** Returns the function that gives an item's text in a column, to sort by. */
 export function sortText (kind, column) {
   if (column === 0) return kind.name
   if (column === kind.columns.length - 1) return item => kind.marks(item).join(' ')

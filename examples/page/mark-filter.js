@@ -1,15 +1,15 @@
 import { number } from './amounts.js'
 import { element } from './elements.js'
 
-/** The marks above a table, by which it is narrowed to the records that have them. */
+/** The mark buttons above a table. They filter it by mark. */
 export class MarkFilter {
   #group
   #chosen = []
   #changed
 
   /**
-   * @param panel the element with the table; a press of a mark anywhere in it counts
-   * @param changed called when other marks are chosen
+   * @param panel the element with the table. A press of a mark anywhere in it sets the filter
+   * @param changed called when the chosen marks change
    */
   constructor (panel, changed) {
     this.#group = panel.querySelector('.mark-filter')
@@ -25,7 +25,7 @@ export class MarkFilter {
     return this.#chosen
   }
 
-  /** Shows other marks, each with how many records have it; those that are chosen remain so. @param {Map<string, number>} counts */
+  /** Replaces the marks, and keeps the chosen ones. @param {Map<string, number>} counts the number of records with each mark */
   show (counts) {
     this.#group.replaceChildren(...Array.from(counts, ([mark, count]) =>
       markButton(mark, {}, `${mark} `, element('span', {}, number(count)))))
@@ -39,7 +39,7 @@ export class MarkFilter {
   #toggle (mark) {
     this.#choose(this.#chosen.includes(mark) ? this.#chosen.filter(other => other !== mark) : [...this.#chosen, mark])
     this.#changed()
-    // The button in the row, if it was that one, is gone.
+    // If the button was in a row, the row has been removed.
     this.#buttons.find(button => button.dataset.mark === mark).focus()
   }
 
@@ -53,7 +53,7 @@ export class MarkFilter {
   }
 }
 
-/** A mark as a button that filters by it. */
+/** Creates a button that filters by a mark. */
 export function markButton (mark, properties, ...children) {
   const button = element('button', { type: 'button', className: `mark ${mark.replace(/\W/g, '')}`, ...properties }, ...children)
   button.dataset.mark = mark

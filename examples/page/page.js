@@ -17,13 +17,13 @@ const form = new CredentialsForm(credentials => {
   start()
 })
 
-/** The server, with the credentials that were entered; undefined while there are none. */
+/** The server with the entered credentials; undefined without credentials. */
 let server
-/** Ends the watch that is going on; undefined when there is none. */
+/** Stops the running watch; undefined if none is running. */
 let stopWatch
-/** The last reply, while it is one that the import is being read. */
+/** The last reply, if it was a waiting reply. */
 let waitingReply
-/** When the server is asked again after an error, in milliseconds since 1970. */
+/** The time of the next call after an error, in milliseconds since 1970. */
 let nextCall
 
 byId('again').addEventListener('click', () => stopWatch ? stop() : start())
@@ -80,27 +80,27 @@ function showReceived (bytes) {
   progress.showReceived(bytes)
 }
 
-/** Shows what came of asking; see `watch`. */
+/** Shows an outcome, see `watch`. */
 function showOutcome (outcome, seconds) {
   const { kind, status, error } = outcome
-  const isPassing = kind === 'busy' || kind === 'away'
+  const isTransient = kind === 'busy' || kind === 'away'
   if (seconds === undefined) endWatch()
-  nextCall = isPassing ? Date.now() + seconds * 1000 : undefined
-  if (!isPassing) waitingReply = kind === 'waiting' ? outcome.reply : undefined
+  nextCall = isTransient ? Date.now() + seconds * 1000 : undefined
+  if (!isTransient) waitingReply = kind === 'waiting' ? outcome.reply : undefined
 
   say({ ...wordsFor(outcome), serverWords: error })
   if (kind === 'waiting') progress.show(outcome)
-  else if (isPassing) progress.pause()
+  else if (isTransient) progress.pause()
   else progress.hide()
 
   if (kind === 'selection') selection.show(outcome.reply)
-  else if (!isPassing) selection.clear()
+  else if (!isTransient) selection.clear()
 
   showState(outcome.reply?.stalled ? 'stalled' : kind)
-  // While the credentials may be what is wrong, they stay at hand.
+  // The form stays visible while the credentials may be wrong.
   const wantsOthers = status === 401 || status === 403
   form.show(wantsOthers)
-  // On a small screen the form fills it.
+  // The form may fill a small screen.
   if (wantsOthers) byId('state').scrollIntoView({ block: 'nearest' })
   showControls({ watching: seconds !== undefined, wantsOthers })
   keepFocus()
@@ -114,11 +114,11 @@ function showState (state) {
 
 function showControls ({ watching, wantsOthers = false }) {
   setText(byId('again'), watching ? 'Stop' : 'Ask again')
-  // The form's own button does it.
+  // The form has its own button.
   byId('again').hidden = wantsOthers
 }
 
-// Someone whose focus is on something that disappears would have to start again at the top of the page.
+// If the focused element is hidden, the focus would move to the top of the page.
 function keepFocus () {
   if (document.activeElement?.closest('[hidden]')) byId('headline').focus()
 }

@@ -7,13 +7,13 @@ import { Pager } from './pager.js'
 import { Records } from './records.js'
 import { tableRow } from './table-row.js'
 
-/** How many rows are in the document at a time: with 100,000 the page would not respond for seconds. */
+/** Rows per page. With 100,000 rows in the document the page would not respond for seconds. */
 const PAGE_SIZE = 100
 
-/** How many rows are printed at most; of a longer table only the page that is shown. */
+/** The longest table that is printed completely. Of a longer one only the current page is printed. */
 const PRINTED_ROWS = 3000
 
-/** A table of one kind of records, a page of it at a time, in a tab panel of its own. */
+/** A paginated table of one kind of records, in a tab panel. */
 export class PagedTable {
   #kind
   #panel
@@ -23,13 +23,13 @@ export class PagedTable {
   #headers
   #page = 1
   #isPrinting = false
-  /** The words that narrow the table. */
+  /** The words to filter by. */
   #words = []
 
   /**
    * @param kind one of `kinds`
-   * @param parent the element to put it into
-   * @param narrowed called when another mark is chosen to filter by
+   * @param parent the element to append it to
+   * @param narrowed called when the chosen marks change
    */
   constructor (kind, parent, narrowed) {
     this.#kind = kind
@@ -50,19 +50,19 @@ export class PagedTable {
     this.#find('.export').addEventListener('click', () => this.#export())
   }
 
-  /** How many records match the filter, and how many there are. */
+  /** The number of records that match the filter, and of all records. */
   get counts () {
     return { matches: this.#records.matchCount, total: this.#records.total }
   }
 
-  /** Shows other records, all of them; the order and the marks that are chosen stay in force where there still are such marks. */
+  /** Replaces the records, and keeps the order and the chosen marks. */
   setItems (items) {
     this.#records.setItems(items)
     this.#marks.show(this.#records.countMarks())
     this.filter(this.#words)
   }
 
-  /** Removes the records, and what was chosen with them. */
+  /** Removes the records, and resets the filter and the order. */
   clear () {
     this.#marks.clear()
     this.#headers.clear()
@@ -71,7 +71,7 @@ export class PagedTable {
     this.setItems([])
   }
 
-  /** Shows the records that hold every one of the words. @param {string[]} words see `searchText` */
+  /** Shows the records that contain all the words. @param {string[]} words see `searchText` */
   filter (words) {
     this.#words = words
     this.#records.filter({ words, marks: this.#marks.chosen })
@@ -79,7 +79,7 @@ export class PagedTable {
     this.#render()
   }
 
-  /** Puts all rows into the document, if they are not too many to be printed; or takes them out again. */
+  /** Before printing, puts all rows into the document if there are not too many. After it, removes them again. */
   print (isPrinting) {
     this.#isPrinting = isPrinting
     this.#render()

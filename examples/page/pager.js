@@ -1,7 +1,7 @@
 import { number } from './amounts.js'
 import { setText } from './elements.js'
 
-/** The buttons, and the box for a page number, by which one goes through the pages of a table. */
+/** The buttons and the page number input of a paginated table. */
 export class Pager {
   #nav
   #input
@@ -11,7 +11,7 @@ export class Pager {
 
   /**
    * @param nav the element
-   * @param go called with the number of the page that is wanted; the first is 1
+   * @param go called with the number of the page to show, from 1
    */
   constructor (nav, go) {
     this.#nav = nav
@@ -21,7 +21,7 @@ export class Pager {
     nav.addEventListener('click', ({ target }) => this.#press(target.dataset.go))
   }
 
-  /** @param {string} range what the page shows, in words */
+  /** @param {string} range a text for the rows of the page */
   show (page, pages, range) {
     this.#page = page
     this.#pages = pages
@@ -32,7 +32,7 @@ export class Pager {
     setText(this.#nav.querySelector('.range'), range)
     for (const button of this.#nav.querySelectorAll('button')) {
       const isAtEnd = ['first', 'previous'].includes(button.dataset.go) ? page === 1 : page === pages
-      // Not `disabled`, which would take the focus away from whoever has just pressed it.
+      // Not `disabled`, because the button would lose the focus.
       button.setAttribute('aria-disabled', String(isAtEnd))
     }
   }
@@ -43,7 +43,7 @@ export class Pager {
   }
 
   #enter () {
-    // Anything but a number is NaN.
+    // NaN if the input is not a number.
     this.#turnTo(Math.round(this.#input.valueAsNumber) || this.#page)
   }
 

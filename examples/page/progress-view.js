@@ -1,7 +1,7 @@
 import { megabytes, number, quantity, span } from './amounts.js'
 import { announce, byId, element, setText } from './elements.js'
 
-/** What each count of a waiting reply is called, in the order in which they are shown. Of the total see `recordWords`. */
+/** The labels of the counts of a waiting reply, in display order. For the total see `recordWords`. */
 const COUNTS = {
   users: 'Users',
   channels: 'Channels',
@@ -11,19 +11,18 @@ const COUNTS = {
   error: 'Failed'
 }
 
-/** The shortest time between two announcements of the counts, in milliseconds: a screen reader is not to talk all the time. */
+/** The minimum time between two announcements of the counts, in milliseconds, so that a screen reader does not talk all the time. */
 const ANNOUNCED_EVERY = 20_000
 
-/** Shows a waiting reply: how far it is, what is being read, and when that last changed; and how much of a long reply has come. */
+/** Shows the progress of the import, and of the download of a long reply. */
 export class ProgressView {
-  /** What to take from this clock to have the server's, in milliseconds. */
+  /** How far this clock is ahead of the server's, in milliseconds. */
   #clockSkew = 0
   #updatedAt
-  /** The words for how many records have been read. */
   #recordWords = ''
   #announcedAt = 0
 
-  /** Shows that the server is being asked, of which nothing is known yet. */
+  /** Shows that the first reply is awaited. */
   showAsking () {
     this.hide()
     showBar('', undefined)
@@ -54,7 +53,7 @@ export class ProgressView {
     this.#announce([this.#recordWords, ...counts.filter(Boolean).map(([label, value]) => `${label}: ${value}`)].filter(Boolean).join(', '))
   }
 
-  /** Moves the words for the time since the last change on. */
+  /** Updates the time since the last change. */
   tick () {
     const time = byId('changed')
     if (time === null) return
@@ -63,7 +62,7 @@ export class ProgressView {
     setText(time, `${span(seconds)} ago (${date})`)
   }
 
-  /** Takes the bar away, which would tell of progress where there is none; what is known stays. */
+  /** Hides the bar, because there is no progress, and keeps the rest. */
   pause () {
     byId('bar').hidden = true
     setText(byId('bar-words'), this.#recordWords)
@@ -84,13 +83,13 @@ export class ProgressView {
   }
 }
 
-/** How many records of how many have been read, where the counts tell. */
+/** The number of records read and in total, if the counts have them. */
 function progressOf ({ total, completed, users = 0, channels = 0, contacts = 0, messages = 0 }) {
   return total > 0 ? { done: completed > 0 ? completed : users + channels + contacts + messages, total } : undefined
 }
 
-/** The importers of Rocket.Chat let the total grow with what they have read: then it says nothing of what is still to come. */
-function isTelling (progress) {
+/** Whether the total is more than what has been read. Rocket.Chat's importers may raise the total as they read, so it means nothing then. */
+function hasFinalTotal (progress) {
   return progress !== undefined && progress.done > 0 && progress.done < progress.total
 }
 
@@ -98,8 +97,8 @@ function recordWords (progress) {
   if (progress === undefined) return ''
   const { done, total } = progress
   const words = `${number(done)} of ${quantity(total, 'record', 'records')}`
-  // Rounded down: it is not 100% before it is all.
-  return isTelling(progress) ? `${words} (${Math.floor(100 * done / total)}%)` : `${words} so far`
+  // Rounded down, so that it is not 100% before the end.
+  return hasFinalTotal(progress) ? `${words} (${Math.floor(100 * done / total)}%)` : `${words} so far`
 }
 
 function showBar (words, progress) {
@@ -107,7 +106,7 @@ function showBar (words, progress) {
   byId('progress').hidden = false
   bar.hidden = false
   setText(byId('bar-words'), words)
-  if (isTelling(progress)) Object.assign(bar, { max: progress.total, value: progress.done })
+  if (hasFinalTotal(progress)) Object.assign(bar, { max: progress.total, value: progress.done })
   else bar.removeAttribute('value')
 }
 

@@ -1,20 +1,19 @@
 import { linesOf, sortText } from './kinds.js'
 
-// Without options: with `numeric` it takes twice as long.
+// Without `numeric`, which takes twice as long.
 const collator = new Intl.Collator('en')
 
 /**
- * The records of one kind, sorted and filtered. There may be a million of them, so that what is sorted and filtered are their
- * positions only.
+ * The records of one kind, sorted and filtered. There may be a million of them, so only their positions are sorted and filtered.
  */
 export class Records {
   #kind
   #items = []
-  /** What the filter looks through, for each item; made when there is first a filter. */
+  /** The text of each item that the filter searches. Made for the first filter. */
   #searchTexts
-  /** The positions of the items, sorted. */
+  /** The sorted positions of the items. */
   #order = new Uint32Array()
-  /** Those of the items that match the filter. */
+  /** The sorted positions of the items that match the filter. */
   #matches = this.#order
   #filter = { words: [], marks: [] }
   #sorting = {}
@@ -24,29 +23,29 @@ export class Records {
     this.#kind = kind
   }
 
-  /** How many there are in all. */
+  /** The number of all items. */
   get total () {
     return this.#items.length
   }
 
-  /** How many match the filter. */
+  /** The number of items that match the filter. */
   get matchCount () {
     return this.#matches.length
   }
 
-  /** Replaces the items. The filter and the order stay in force. */
+  /** Replaces the items, and keeps the filter and the order. */
   setItems (items) {
     this.#items = items
     this.#searchTexts = undefined
     this.sort(this.#sorting)
   }
 
-  /** The items that match, from one place to another. */
+  /** A range of the items that match the filter. */
   slice (start, end) {
     return Array.from(this.#matches.subarray(start, end), position => this.#items[position])
   }
 
-  /** How many items have each mark. @returns {Map<string, number>} */
+  /** The number of items with each mark. @returns {Map<string, number>} */
   countMarks () {
     const counts = new Map()
     for (const item of this.#items) {
@@ -55,13 +54,13 @@ export class Records {
     return counts
   }
 
-  /** Keeps the items that hold every one of the words (see `searchText`) and have every one of the marks. */
+  /** Keeps the items that contain all the words (see `searchText`) and have all the marks. */
   filter ({ words = this.#filter.words, marks = this.#filter.marks }) {
     this.#filter = { words, marks }
     this.#matches = words.length + marks.length === 0 ? this.#order : this.#order.filter(position => this.#isMatch(position))
   }
 
-  /** Sorts by a column; in the order of the import when it is undefined. */
+  /** Sorts by a column, or by the order of the import if `column` is undefined. */
   sort ({ column, descending = false }) {
     this.#sorting = { column, descending }
     this.#order = Uint32Array.from(this.#items.keys())
@@ -90,12 +89,12 @@ export class Records {
   }
 }
 
-/** A text as the filter compares it: without case, and in one form for characters that Unicode has several of. */
+/** Normalizes a text for the filter: case and equivalent Unicode characters make no difference. */
 export function searchText (text) {
   return text.normalize('NFKC').toLowerCase()
 }
 
-// Without a text there is nothing to sort by: such an item comes after the others.
+// Empty texts come last.
 function compare (one, other) {
   if (one === '' || other === '') return Number(one === '') - Number(other === '')
   return collator.compare(one, other)

@@ -5,10 +5,10 @@ import { PagedTable } from './paged-table.js'
 import { searchText } from './records.js'
 import { Tabs } from './tabs.js'
 
-/** How long, in milliseconds, the filter waits for the next key. */
+/** Milliseconds that the filter waits for more input. */
 const DEBOUNCE = 120
 
-/** Shows a selection: a tab for each kind of records, with how many there are and a table of them, and a filter for all of them. */
+/** Shows a selection: a tab with a table for each kind of records, and a filter for all tables. */
 export class SelectionView {
   #tables = kinds.map(kind => {
     byId('tabs').append(tab(kind))
@@ -30,7 +30,7 @@ export class SelectionView {
     }
   }
 
-  /** @param selection a reply of the server; the filter that is in the box stays in force */
+  /** @param selection a reply of the server. The filter is kept */
   show (selection) {
     if (selection === this.#shown) return
     this.#shown = selection
@@ -40,7 +40,7 @@ export class SelectionView {
     byId('selection').hidden = false
   }
 
-  /** Removes everything of it from the page. */
+  /** Removes the selection from the page. */
   clear () {
     clearTimeout(this.#timer)
     this.#shown = undefined
@@ -56,7 +56,7 @@ export class SelectionView {
   #filter () {
     this.#words = searchText(byId('filter').value).split(/\s+/).filter(Boolean)
     for (const { table } of this.#tables) table.filter(this.#words)
-    // The box sticks to the top, so one may type while the first matches are far above.
+    // The filter is sticky, so the first matches may be above the visible part of the page.
     if (byId('tables').getBoundingClientRect().top < 0) byId('tabs').scrollIntoView()
     this.#showCounts()
   }

@@ -1,20 +1,20 @@
-/** The address of the API, as seen from the page. */
+/** The address of the API, relative to the page. */
 const ADDRESS = 'api/v1/getImportFileData'
 
-/** Replies that come from what stands before the server, or from its database: asking again helps. */
-const PASSING = new Set([429, 502, 503, 504])
+/** Statuses of transient failures: of a rate limit, a proxy or the database. */
+const TRANSIENT_STATUSES = new Set([429, 502, 503, 504])
 
-/** From how many bytes on a reply is long, so that what has come is reported, and milliseconds between two reports. */
+/** The number of bytes from which the progress of a reply is reported, and the milliseconds between two reports. */
 const LONG_REPLY = 250_000
 const REPORT_INTERVAL = 200
 
-/** The longest that a server's `Retry-After` is taken at its word, in seconds. */
+/** The longest `Retry-After` that is honoured, in seconds. */
 const LONGEST_WAIT = 3600
 
-/** The server, as it answers somebody with these credentials. */
+/** Calls the API with a user's credentials. */
 export class Server {
   #headers
-  /** The last outcome that had an ETag. */
+  /** The last outcome with an ETag. */
   #known
 
   /** @param {{ userId: string, token: string }} credentials */
@@ -23,21 +23,21 @@ export class Server {
   }
 
   /**
-   * Asks once.
+   * Makes one call.
    *
    * @param {AbortSignal} signal
-   * @param received called while a long reply comes in, with how many bytes have come
-   * @returns what came, as an object whose `kind` is one of
+   * @param received called with the number of bytes received while a long reply arrives
+   * @returns the outcome, an object whose `kind` is one of
    *   `waiting` (the import is being read: `reply`, and `serverTime` in milliseconds since 1970),
-   *   `selection` (`reply`; the same object as before when it has not changed),
-   *   `busy` (the server says to come later: `status`),
-   *   `away` (no reply; or one that broke off: `isBroken`),
-   *   `refused` (`status`, `errorType`: asking again is of no use);
-   *   with `retryAfter`, in seconds, where the server says so, and with `error`, the server's own words
+   *   `selection` (`reply`, the same object as before if it has not changed),
+   *   `busy` (a transient failure: `status`),
+   *   `away` (no reply, or an incomplete one: `isBroken`),
+   *   `refused` (a failure that a retry does not fix: `status`, `errorType`);
+   *   with `retryAfter` in seconds and the server's message `error`, if the server sends them
    */
   async ask (signal, received) {
-    // Browsers make requests conditional by themselves, but by their cache, which is on the disk: all of them keep there what the
-    // import contains, and some also the headers that `Vary` names, the token among them. So the browser's cache is not used.
+    // The browser's HTTP cache is not used, because it would write the contents of the import to disk, and in some browsers also the
+    // headers in `Vary`, including the token.
     const headers = this.#known ? { ...this.#headers, 'If-None-Match': this.#known.entityTag } : this.#headers
     const response = await orUndefined(fetch(ADDRESS, { headers, cache: 'no-store', signal }))
     if (response === undefined) return { kind: 'away' }
@@ -58,7 +58,7 @@ async function textOf ({ body }, received) {
     transform (chunk, controller) {
       controller.enqueue(chunk)
       bytes += chunk.length
-      // By time and not by bytes: when a reply stalls, all that has come of it was reported.
+      // By time and not by bytes, so that all received bytes are reported when a reply stalls.
       if (bytes >= LONG_REPLY) timer ??= setTimeout(report, REPORT_INTERVAL)
     }
   })
@@ -74,7 +74,7 @@ async function textOf ({ body }, received) {
   }
 }
 
-// A TypeError is what a browser throws for whatever goes wrong on the network.
+// Browsers throw a TypeError for every network error.
 function orUndefined (promise) {
   return promise.catch(error => {
     if (error instanceof TypeError) return undefined
@@ -90,7 +90,7 @@ function outcomeOf ({ status, headers }, text) {
     if (reply?.waiting === true) return { kind: 'waiting', ...known }
     if (Array.isArray(reply?.users)) return { kind: 'selection', ...known }
   }
-  if (PASSING.has(status)) return { kind: 'busy', status, error, ...timesOf(headers) }
+  if (TRANSIENT_STATUSES.has(status)) return { kind: 'busy', status, error, ...timesOf(headers) }
   return { kind: 'refused', status, error, errorType }
 }
 
@@ -106,7 +106,7 @@ function parse (text) {
   }
 }
 
-// RFC 9110, 10.2.3: seconds, or a date.
+// RFC 9110, section 10.2.3: seconds or a date.
 function secondsOf (retryAfter) {
   if (retryAfter === null) return undefined
   const seconds = /^\d+$/.test(retryAfter) ? Number(retryAfter) : Math.ceil((Date.parse(retryAfter) - Date.now()) / 1000)

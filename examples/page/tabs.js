@@ -1,11 +1,11 @@
 /**
- * Tabs as the ARIA Authoring Practices describe them: one of them can be reached by Tab, the arrow keys, Home and End go to the
- * others, and the panel (`aria-controls`) of the one that is chosen is shown.
+ * Tabs as in the ARIA Authoring Practices Guide: the Tab key moves the focus to the chosen tab; the arrow keys, Home and End choose
+ * another. Only the panel (`aria-controls`) of the chosen tab is shown.
  */
 export class Tabs {
   #tabs
 
-  /** @param list the element with the role `tablist`, with its tabs */
+  /** @param list the element with the role `tablist` */
   constructor (list) {
     this.#tabs = [...list.querySelectorAll('[role=tab]')]
     list.addEventListener('click', ({ target }) => this.#choose(target.closest('[role=tab]')))

@@ -1,14 +1,13 @@
-/** The longest time between two tries to reach a server that is away, in seconds. */
+/** The longest time between two calls after failures, in seconds. */
 const LONGEST_PAUSE = 30
 
 /**
- * Asks the server, again and again while asking again is of use, and no sooner than the server wants; never while the tab is
- * hidden.
+ * Calls the server repeatedly until the reply is final. Honours `Retry-After`, and does not call while the tab is hidden.
  *
  * @param server a `Server`
- * @param {AbortSignal} signal ends it
- * @param show called with each outcome (see `Server`), and with the seconds until the next call, or undefined when there is none
- * @param received called while a long reply comes in, with how many bytes have come
+ * @param {AbortSignal} signal stops it
+ * @param show called with each outcome (see `Server`), and with the seconds until the next call, or undefined if there is none
+ * @param received called with the number of bytes received while a long reply arrives
  */
 export async function watch (server, signal, show, received) {
   let failures = 0

@@ -1,4 +1,4 @@
-/** What the words for an import's step mean. */
+/** A text for each step of an import. */
 const STEPS = {
   importer_downloading_file: 'The file is being downloaded',
   importer_file_loaded: 'The file has been uploaded and is being read',
@@ -9,7 +9,7 @@ const STEPS = {
   importer_preparing_messages: 'The messages are being read'
 }
 
-/** What a refusal means and what to do, by the code of the error or else by the status of the reply. */
+/** What an error means and what to do, by its code or by the status of the reply. */
 const REFUSALS = {
   'error-operation-not-found': {
     headline: 'There is no import yet',
@@ -21,7 +21,7 @@ const REFUSALS = {
   },
   'error-import-operation-invalid': {
     headline: 'This import is no longer valid',
-    advice: 'It will never be ready: another import, or a restart of Rocket.Chat, has replaced it. Start the import again, then ask again.'
+    advice: 'It will never be ready: another import or a restart of Rocket.Chat has replaced it. Start the import again, then ask again.'
   },
   'error-import-file-format-invalid': {
     headline: 'The file could not be read',
@@ -48,7 +48,7 @@ const REFUSED = {
 
 const FAULT = {
   headline: 'Something went wrong in the server',
-  advice: 'Its log says what. Tell its administrator, or ask again later.'
+  advice: 'The reason is in its log. Tell its administrator, or ask again later.'
 }
 
 const NOT_UNDERSTOOD = {
@@ -62,7 +62,7 @@ const BUSY = {
     advice: 'The server limits how often it may be asked. This page waits for as long as the server says, then continues.'
   },
   503: {
-    headline: 'The import data cannot be read at the moment',
+    headline: 'The import data is currently unavailable',
     advice: 'The server is running, but its database does not respond. This page keeps trying.'
   }
 }
@@ -77,14 +77,14 @@ const BROKEN = {
   advice: 'The server or the network ended it before it was complete. Another import may have replaced this one. This page keeps trying.'
 }
 
-/** Said while nothing is known yet. */
+/** Shown until the first reply arrives. */
 export const ASKING = { headline: 'Asking the server', advice: '' }
 
-/** Said while a long reply comes in. */
+/** Shown while a long reply arrives. */
 export const RECEIVING = { headline: 'Loading the import', advice: 'The import has been read. What it contains is being sent to this page.' }
 
 /**
- * What an outcome of asking means, for somebody who does not know the API.
+ * Explains an outcome to users who do not know the API.
  *
  * @param outcome see `Server`
  * @returns {{ headline: string, advice: string }}
@@ -99,7 +99,7 @@ export function wordsFor (outcome) {
   }
 }
 
-/** What is said after the page was told to stop. @param reply the last reply, if it said that the import is being read */
+/** The text after the user has stopped the page. @param reply the last reply, if it was a waiting reply */
 export function stoppedWords (reply) {
   if (!reply?.stalled) return { headline: 'Stopped', advice: 'This page no longer asks the server.' }
   return { headline: 'Stopped. The import has stalled', advice: `${stallWords(reply)} This page no longer asks the server.` }

@@ -22,3 +22,8 @@ export function selectionTag (operation: ImportOperation, name: string | undefin
 export function entityTagOf (...values: ReadonlyArray<string | number | boolean | undefined>): string {
   return `W/"${hash('sha256', JSON.stringify(values), 'base64url').slice(0, 22)}"`
 }
+
+/** Whether a header `If-None-Match` is `*` or has this ETag in its list: a weak comparison (RFC 9110, 13.1.2). */
+export function matches (entityTag: string, ifNoneMatch = ''): boolean {
+  return ifNoneMatch.trim() === '*' || (ifNoneMatch.match(/"[^"]*"/g) ?? []).some(tag => entityTag === `W/${tag}`)
+}
