@@ -2,13 +2,11 @@ import { execFile } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { isBuiltin } from 'node:module'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
 import ts from 'typescript'
+import { buildPackage, manifest, plainEnv } from './fixtures/package.js'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
-const manifest = readFileSync(join(root, 'package.json'), 'utf8')
 const { name, exports, dependencies, peerDependencies, peerDependenciesMeta } = JSON.parse(manifest)
 
 /** What a host does with the package, whatever kind of module it is: registers both entries, and calls the route. */
@@ -46,24 +44,11 @@ const plugins = [require('${name}'), require('${name}').default, require('${name
 import('${name}/dist/route.js').then(() => console.log('"open"'), ({ code }) => console.log(JSON.stringify(code)))`
 }
 
-/** The package as it is built, in a folder of its own, with modules of a host that find it by its name. */
-const folder = t.testdir({ 'package.json': manifest, ...modules })
-const { options, fileNames } =
-  ts.parseJsonConfigFileContent(ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile).config, ts.sys, root)
-const built: string[] = []
-// The types are checked before the tests are run.
-ts.createProgram(fileNames, { ...options, noCheck: true, outDir: join(folder, 'dist') }).emit(undefined, (path, text) => {
-  built.push(path)
-  ts.sys.writeFile(path, text)
-})
+const { folder, built } = buildPackage(t, modules)
 
-/** What a module of the host prints, run by Node.js as it is, without anything that tests bring along. */
+/** What a module of the host prints, run by Node.js as it is. */
 async function run (module: keyof typeof modules): Promise<unknown> {
-  const { NODE_OPTIONS, NODE_V8_COVERAGE, ...env } = process.env
-  const { stdout } = await promisify(execFile)(process.execPath, [join(folder, module)], {
-    // Nor the coverage that tap would see to.
-    env: { ...env, _TAPJS_PROCESSINFO_COVERAGE_: '0' }
-  })
+  const { stdout } = await promisify(execFile)(process.execPath, [join(folder, module)], { env: plainEnv() })
   return JSON.parse(stdout)
 }
 
