@@ -2,13 +2,11 @@ import { execFile } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { isBuiltin } from 'node:module'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
 import ts from 'typescript'
+import { buildPackage, manifest, plainEnv } from './fixtures/package.js'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
-const manifest = readFileSync(join(root, 'package.json'), 'utf8')
 const { name, exports, dependencies, peerDependencies, peerDependenciesMeta } = JSON.parse(manifest)
 
 /** The code of a host, in any kind of module: uses both entry points, and calls the route. */
@@ -46,24 +44,11 @@ const plugins = [require('${name}'), require('${name}').default, require('${name
 import('${name}/dist/route.js').then(() => console.log('"open"'), ({ code }) => console.log(JSON.stringify(code)))`
 }
 
-/** A folder with the built package, and with modules of a host that import it by name. */
-const folder = t.testdir({ 'package.json': manifest, ...modules })
-const { options, fileNames } =
-  ts.parseJsonConfigFileContent(ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile).config, ts.sys, root)
-const built: string[] = []
-// The types have been checked before the tests run.
-ts.createProgram(fileNames, { ...options, noCheck: true, outDir: join(folder, 'dist') }).emit(undefined, (path, text) => {
-  built.push(path)
-  ts.sys.writeFile(path, text)
-})
+const { folder, built } = buildPackage(t, modules)
 
 /** Runs a module of the host with plain Node.js, without the tests' loaders. Returns what it prints. */
 async function run (module: keyof typeof modules): Promise<unknown> {
-  const { NODE_OPTIONS, NODE_V8_COVERAGE, ...env } = process.env
-  const { stdout } = await promisify(execFile)(process.execPath, [join(folder, module)], {
-    // Without tap's coverage.
-    env: { ...env, _TAPJS_PROCESSINFO_COVERAGE_: '0' }
-  })
+  const { stdout } = await promisify(execFile)(process.execPath, [join(folder, module)], { env: plainEnv() })
   return JSON.parse(stdout)
 }
 

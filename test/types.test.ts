@@ -1,13 +1,11 @@
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type ZodTypeProvider } from 'fastify-type-provider-zod'
 import t from 'tap'
-import ts from 'typescript'
 import { importFileData, type ImportFileDataOptions, type ImportOperation } from '../lib/index.js'
 import { type DatabaseLike, rocketChatDatabase, rocketChatDump } from '../lib/rocketchat/index.js'
 import { call, optionsOf, storeOf } from './fixtures/build.js'
 import { documents } from './fixtures/documents.js'
+import { buildPackage, compile } from './fixtures/package.js'
 
 // Most of this is checked by `npm run typecheck` only, and never run. An unused `@ts-expect-error` is an error.
 
@@ -139,10 +137,10 @@ for (const [name, onlyTyped] of Object.entries(typed)) {
 }
 
 t.test('the plugin does not change the host\'s Fastify types', async t => {
-  const dir = t.testdir({
+  const { folder } = buildPackage(t, {
     'host.ts': `
       import Fastify from 'fastify'
-      import importFileData, { type ImportFileDataOptions } from './dist/index.js'
+      import importFileData, { type ImportFileDataOptions } from 'fastify-import-file-data'
       declare const options: ImportFileDataOptions
       const app = Fastify()
       app.register(importFileData, { prefix: '/api/v1', ...options })
@@ -159,14 +157,5 @@ t.test('the plugin does not change the host\'s Fastify types', async t => {
         app.importFileData
       })`
   })
-  const root = fileURLToPath(new URL('..', import.meta.url))
-  const { config } = ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile)
-  const { options, fileNames } = ts.parseJsonConfigFileContent(config, ts.sys, root)
-  const declarations = { ...options, outDir: join(dir, 'dist'), emitDeclarationOnly: true, declarationMap: false, sourceMap: false }
-  t.equal(ts.createProgram(fileNames, declarations).emit().emitSkipped, false)
-
-  const { outDir, rootDir, declaration, declarationMap, sourceMap, ...rest } = options
-  const host = ts.createProgram([join(dir, 'host.ts')], { ...rest, noEmit: true })
-  const faults = ts.getPreEmitDiagnostics(host).map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'))
-  t.strictSame(faults, [])
+  t.strictSame(compile(folder, ['host.ts']), [])
 })
