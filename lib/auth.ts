@@ -1,5 +1,5 @@
 import { type FastifyRequest } from 'fastify'
-import { Forbidden, Unauthorized, callInjected } from './errors.js'
+import { Forbidden, Unauthorized, errorForReply } from './errors.js'
 import { type Credentials, type ResolvedOptions } from './options.js'
 
 /** The authenticated caller. */
@@ -16,21 +16,29 @@ export const kCaller = Symbol('fastify-import-file-data.caller')
  * because `@fastify/auth` takes any return value, even false, as success.
  */
 export function createAuthFunctions ({ lookupUser, hasPermission }: Pick<ResolvedOptions, 'lookupUser' | 'hasPermission'>) {
-  /** Finds the caller. Throws `Unauthorized`, or as `callInjected` does. */
+  /** Finds the caller. Throws `Unauthorized`, or an `errorForReply`. */
   async function authenticate (request: FastifyRequest): Promise<void> {
     const userId = readHeader('x-user-id', request)
     const authToken = readHeader('x-auth-token', request)
     if (userId === undefined || authToken === undefined) throw new Unauthorized()
     const credentials = { userId, authToken }
-    const user = await callInjected(() => lookupUser(credentials, request))
-    if (typeof user !== 'object' || user === null || Array.isArray(user)) throw new Unauthorized()
-    request.setDecorator<Caller>(kCaller, { credentials, user })
+    try {
+      const user = await lookupUser(credentials, request)
+      if (typeof user !== 'object' || user === null || Array.isArray(user)) throw new Unauthorized()
+      request.setDecorator<Caller>(kCaller, { credentials, user })
+    } catch (failure) {
+      throw errorForReply(failure)
+    }
   }
 
-  /** Checks the permission of the caller. Throws `Forbidden`, or as `callInjected` does. */
+  /** Checks the permission of the caller. Throws `Forbidden`, or an `errorForReply`. */
   async function authorize (request: FastifyRequest): Promise<void> {
     const { user } = request.getDecorator<Caller>(kCaller)
-    if (await callInjected(() => hasPermission(user, 'run-import', request)) !== true) throw new Forbidden()
+    try {
+      if (await hasPermission(user, 'run-import', request) !== true) throw new Forbidden()
+    } catch (failure) {
+      throw errorForReply(failure)
+    }
   }
 
   return [authenticate, authorize]

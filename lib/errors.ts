@@ -76,17 +76,12 @@ export const InternalServerError = replyError('error-internal-server-error', 'In
 const RATE_LIMIT_WINDOW_SECONDS = 60
 
 /**
- * Calls an injected function, and throws the error that its failure means for the reply. An error with a 4xx `statusCode` is
- * thrown as it is, so that a host can refuse a caller, and so is an `InvalidStoreAnswer`. Any other becomes the cause of a
- * `ServiceUnavailable`: by its class, a fault in a function cannot be distinguished from an outage (`fetch` throws a TypeError
- * when the network is down).
+ * The error that the failure of an injected function means for the reply. An error with a 4xx `statusCode` stays as it is, so that a
+ * host can refuse a caller, and so does an `InvalidStoreAnswer`. Any other becomes the cause of a `ServiceUnavailable`: by its
+ * class, a fault in a function cannot be distinguished from an outage (`fetch` throws a TypeError when the network is down).
  */
-export async function callInjected<T> (call: () => T | Promise<T>): Promise<T> {
-  try {
-    return await call()
-  } catch (failure) {
-    throw isClientError(failure) || failure instanceof InvalidStoreAnswer ? failure : new ServiceUnavailable({ cause: failure })
-  }
+export function errorForReply (failure: unknown): unknown {
+  return isClientError(failure) || failure instanceof InvalidStoreAnswer ? failure : new ServiceUnavailable({ cause: failure })
 }
 
 /**

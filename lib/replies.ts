@@ -12,6 +12,8 @@ export const kRetryAfter = Symbol('fastify-import-file-data.retry-after')
 /** Seconds after which a caller should try again after a 503. */
 const RETRY_AFTER_SECONDS = 5
 
+const CREDENTIAL_HEADERS = 'X-User-Id, X-Auth-Token'
+
 /**
  * An `onSend` hook: every reply is private to its caller (RFC 9111, 5.2.2.7), and its media type is not to be guessed. It runs after
  * the host's `onSend` hooks, so it adds to their `Vary`.
@@ -21,7 +23,8 @@ export function markAsPrivate ({ method }: FastifyRequest, reply: FastifyReply, 
   if (method === 'OPTIONS') return done()
   reply.header('Cache-Control', 'private, no-cache')
   reply.header('X-Content-Type-Options', 'nosniff')
-  reply.header('Vary', append(String(reply.getHeader('Vary') ?? ''), ['X-User-Id', 'X-Auth-Token']))
+  const vary = reply.getHeader('Vary')
+  reply.header('Vary', vary === undefined ? CREDENTIAL_HEADERS : append(String(vary), CREDENTIAL_HEADERS))
   done()
 }
 

@@ -1,12 +1,12 @@
 import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { type Caller, kCaller } from './auth.js'
 import { Call } from './call.js'
-import { InvalidStoreAnswer, OperationChanged, callInjected } from './errors.js'
+import { InvalidStoreAnswer, OperationChanged, errorForReply } from './errors.js'
 import { type ImportOperation, type Outcome, isImportStatus, isSameImport, outcomeOf } from './operation.js'
 import { type ResolvedOptions } from './options.js'
 import { kRetryAfter, sendJson } from './replies.js'
 import { sendSelection } from './selection/send.js'
-import { matches, selectionTag } from './waiting/etag.js'
+import { createSelectionTag, matches } from './waiting/etag.js'
 import { Preparation } from './waiting/preparation.js'
 import { createWaitingReply, retryAfter } from './waiting/reply.js'
 
@@ -20,11 +20,12 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   const { store, importers, prepare, stalledAfter, writeTimeout } = options
   const preparation = prepare && new Preparation(prepare, stalledAfter)
   const waitingReply = createWaitingReply(stalledAfter)
+  const selectionTag = createSelectionTag()
   const reportedStatuses = new Set<string>()
 
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const call = new Call(reply)
-    const outcome = outcomeOf(await callInjected(() => latestOperation(call)), importers)
+    const outcome = await findOutcome(call)
     const { operation, name, meaning } = outcome
     reportUnknownStatus(operation.status, call.log)
 
@@ -36,6 +37,14 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     }
     if (meaning === 'settled' && isNotModified(request, reply, selectionTag(operation, name))) return reply.code(304).send()
     return await sendSelection(reply, call, { store, name, writeTimeout, confirm: () => confirmUnchanged(outcome, call) })
+  }
+
+  async function findOutcome (call: Call): Promise<Outcome> {
+    try {
+      return outcomeOf(await latestOperation(call), importers)
+    } catch (failure) {
+      throw errorForReply(failure)
+    }
   }
 
   async function latestOperation (call: Call): Promise<ImportOperation | null> {

@@ -4,13 +4,13 @@ import { directMessages } from './items.js'
 
 /** One array of the selection: reads its batches, and converts their records to items. */
 export class Part<Staged> {
-  #iterator: AsyncIterator<readonly Staged[]> | Iterator<readonly Staged[]> | undefined
-  #first: Promise<IteratorResult<readonly Staged[]>> | undefined
-  #position = 0
   /** The records without an item: how many there are, and the position of the first, counted from 1. */
   leftOut: { count: number, first: number } | undefined
   /** Whether a direct channel was among the records: its item is sent after the others. */
   hasDirectMessages = false
+  #iterator: AsyncIterator<readonly Staged[]> | Iterator<readonly Staged[]> | undefined
+  #first: Promise<IteratorResult<readonly Staged[]>> | undefined
+  #position = 0
 
   /**
    * @param name the key of the reply, and the method of the store
@@ -24,16 +24,18 @@ export class Part<Staged> {
   ) {}
 
   /** Opens the batches, and reads the first ahead. Throws what the store throws, and InvalidStoreAnswer. */
-  async open (): Promise<void> {
+  open (): Promise<unknown> {
     this.#iterator = iteratorOf(this.batches())
     if (this.#iterator === undefined) throw new InvalidStoreAnswer(this.name, 'an iterable or async iterable of arrays')
     this.#first = Promise.resolve(this.#iterator.next())
-    await this.#first
+    // Avoids an unhandled rejection when another part fails first.
+    this.#first.catch(() => {})
+    return this.#first
   }
 
   /** The next batch, or undefined at the end. Opens the batches when they are not open. Throws as `open` does. */
   async next (): Promise<readonly Staged[] | undefined> {
-    if (this.#iterator === undefined) await this.open()
+    if (this.#iterator === undefined) this.open()
     const result = await (this.#first ?? this.#iterator?.next())
     this.#first = undefined
     if (result === undefined || result.done) {
@@ -60,10 +62,11 @@ export class Part<Staged> {
   /** Closes the batches with the iterator's `return`. A later `next` opens them again, from the beginning. */
   close (): void {
     const iterator = this.#iterator
+    if (iterator === undefined) return
     this.#iterator = undefined
     this.#first = undefined
     // The reply does not depend on how the store cleans up.
-    new Promise(resolve => resolve(iterator?.return?.())).catch(() => {})
+    new Promise(resolve => resolve(iterator.return?.())).catch(() => {})
   }
 }
 

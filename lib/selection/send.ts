@@ -1,6 +1,6 @@
 import { type FastifyReply } from 'fastify'
 import { type Call } from '../call.js'
-import { InvalidStoreAnswer, callInjected } from '../errors.js'
+import { InvalidStoreAnswer, errorForReply } from '../errors.js'
 import { type ImportDataStore } from '../store.js'
 import { channelItem, contactItem, directMessages, userItem } from './items.js'
 import { Output } from './output.js'
@@ -36,20 +36,19 @@ export async function sendSelection (reply: FastifyReply, call: Call, { store, n
   const output = new Output(reply, call, writeTimeout)
   const users = new Part('users', () => store.users(call), userItem)
   const channels = new Part('channels', () => store.channels(call), channelItem)
-  const contacts = new Part('contacts', () => store.contacts?.(call) ?? [], contactItem)
-  const parts = [users, channels, contacts]
+  const contacts = store.contacts && new Part('contacts', () => store.contacts?.(call) ?? [], contactItem)
+  const parts = contacts ? [users, channels, contacts] : [users, channels]
   try {
     call.signal.throwIfAborted()
     const count = countMessages(store, call)
     // Fail early: the count is the last to be needed, but may be the first to fail.
     count.catch(failure => call.abort(failure))
-    const opened = Promise.all(parts.map(part => part.open()))
-    await Promise.race([opened, count.then(() => opened)])
+    for (const first of parts.map(part => part.open())) await first
 
     output.write(name === undefined ? '{' : `{"name":${JSON.stringify(name)},`)
-    await writePart(users, output, [channels, contacts])
-    await writePart(channels, output, [contacts])
-    await writePart(contacts, output, [], { isOptional: true })
+    await writePart(users, output, parts.slice(1))
+    await writePart(channels, output, parts.slice(2))
+    if (contacts) await writePart(contacts, output, [], { isOptional: true })
     output.write(`"message_count":${await count},"success":true}`)
     await confirm()
     logLeftOut(parts, call)
@@ -57,7 +56,7 @@ export async function sendSelection (reply: FastifyReply, call: Call, { store, n
   } catch (failure) {
     call.abort(failure)
     if (output.isStreamed) return output.breakOff(failure)
-    return await callInjected(() => { throw failure })
+    throw errorForReply(failure)
   } finally {
     for (const part of parts) part.close()
   }
@@ -114,7 +113,7 @@ async function writePart<Staged> (
 }
 
 function logLeftOut (parts: ReadonlyArray<Pick<Part<never>, 'name' | 'leftOut'>>, { log }: Call): void {
-  const leftOut = Object.fromEntries(parts.flatMap(({ name, leftOut }) => leftOut ? [[name, leftOut]] : []))
-  if (Object.keys(leftOut).length === 0) return
+  if (!parts.some(({ leftOut }) => leftOut)) return
+  const leftOut = Object.fromEntries(parts.map(({ name, leftOut }) => [name, leftOut]))
   log.warn({ leftOut }, 'Staged records without an import id were left out of the selection: their number, and the position of the first')
 }

@@ -5,25 +5,35 @@ import { type ImportOperation, updateTimeOf } from '../operation.js'
 const SELECTION_FORMAT = 2
 
 /**
- * The ETag of the selection of an operation whose selection cannot change, or undefined when the operation has no `updatedAt`.
- *
- * @param name the display name of the importer
+ * Creates a function that returns the ETag of a selection that cannot change any more, given its operation and the importer's display
+ * name; undefined when the operation has no `updatedAt`.
  */
-export function selectionTag (operation: ImportOperation, name: string | undefined): string | undefined {
-  const updateTime = updateTimeOf(operation)
-  if (updateTime === undefined) return undefined
-  return entityTagOf(SELECTION_FORMAT, operation.id, operation.status, operation.valid, updateTime, name)
+export function createSelectionTag (): (operation: ImportOperation, name: string | undefined) => string | undefined {
+  const tagOf = createEntityTag()
+  return (operation, name) => {
+    const updateTime = updateTimeOf(operation)
+    if (updateTime === undefined) return undefined
+    return tagOf(SELECTION_FORMAT, operation.id, operation.status, operation.valid, updateTime, name)
+  }
 }
 
 /**
- * The ETag of a reply that depends on these values: a weak one (RFC 9110, 8.8.3), because a host may compress the reply, and a store
- * may return records in another order. A hash (132 bits of it), so that it reveals nothing of the operation.
+ * Creates a function that returns the ETag of a reply that depends on the given values. It keeps the last one, because most polls get the
+ * same reply as the poll before. The ETag is a weak one (RFC 9110, 8.8.3): a host may compress the reply, and a store may return records
+ * in another order. It is a hash (132 bits of it), so that it reveals nothing of the operation.
  */
-export function entityTagOf (...values: ReadonlyArray<string | number | boolean | undefined>): string {
-  return `W/"${hash('sha256', JSON.stringify(values), 'base64url').slice(0, 22)}"`
+export function createEntityTag (): (...values: ReadonlyArray<string | number | boolean | undefined>) => string {
+  let last: { values: readonly unknown[], tag: string } | undefined
+  return (...values) => {
+    if (last === undefined || !values.every((value, index) => value === last?.values[index])) {
+      last = { values, tag: `W/"${hash('sha256', JSON.stringify(values), 'base64url').slice(0, 22)}"` }
+    }
+    return last.tag
+  }
 }
 
 /** Whether a header `If-None-Match` is `*` or has this ETag in its list: a weak comparison (RFC 9110, 13.1.2). */
 export function matches (entityTag: string, ifNoneMatch = ''): boolean {
-  return ifNoneMatch.trim() === '*' || (ifNoneMatch.match(/"[^"]*"/g) ?? []).some(tag => entityTag === `W/${tag}`)
+  if (ifNoneMatch === entityTag || ifNoneMatch.trim() === '*') return true
+  return (ifNoneMatch.match(/"[^"]*"/g) ?? []).some(tag => entityTag === `W/${tag}`)
 }

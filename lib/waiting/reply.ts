@@ -1,6 +1,6 @@
 import { type ImportOperation, countedKinds, updateTimeOf } from '../operation.js'
 import { type Waiting } from '../schemas.js'
-import { entityTagOf } from './etag.js'
+import { createEntityTag } from './etag.js'
 
 /** The longest time, in seconds, after which a caller is asked to call again. */
 const LONGEST_WAIT = 10
@@ -15,6 +15,7 @@ export interface WaitingReply { text: string, entityTag: string }
  * @param stalledAfter milliseconds without a change after which an operation is stalled
  */
 export function createWaitingReply (stalledAfter: number): (operation: ImportOperation, name: string | undefined) => WaitingReply {
+  const tagOf = createEntityTag()
   let lastKey: unknown[] = []
   let last: WaitingReply | undefined
   return (operation, name) => {
@@ -36,7 +37,7 @@ export function createWaitingReply (stalledAfter: number): (operation: ImportOpe
     }
     const text = JSON.stringify(waiting)
     lastKey = key
-    last = { text, entityTag: entityTagOf(id, name, text) }
+    last = { text, entityTag: tagOf(id, name, text) }
     return last
   }
 }
