@@ -24,18 +24,16 @@ export class Part<Staged> {
   ) {}
 
   /** Opens the batches, and reads the first ahead. Throws what the store throws, and InvalidStoreAnswer. */
-  open (): Promise<unknown> {
+  async open (): Promise<void> {
     this.#iterator = iteratorOf(this.batches())
     if (this.#iterator === undefined) throw new InvalidStoreAnswer(this.name, 'an iterable or async iterable of arrays')
     this.#first = Promise.resolve(this.#iterator.next())
-    // Avoids an unhandled rejection when another part fails first.
-    this.#first.catch(() => {})
-    return this.#first
+    await this.#first
   }
 
   /** The next batch, or undefined at the end. Opens the batches when they are not open. Throws as `open` does. */
   async next (): Promise<readonly Staged[] | undefined> {
-    if (this.#iterator === undefined) this.open()
+    if (this.#iterator === undefined) await this.open()
     const result = await (this.#first ?? this.#iterator?.next())
     this.#first = undefined
     if (result === undefined || result.done) {

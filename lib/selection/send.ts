@@ -43,7 +43,7 @@ export async function sendSelection (reply: FastifyReply, call: Call, { store, n
     const count = countMessages(store, call)
     // Fail early: the count is the last to be needed, but may be the first to fail.
     count.catch(failure => call.abort(failure))
-    for (const first of parts.map(part => part.open())) await first
+    await Promise.all(parts.map(part => part.open()))
 
     output.write(name === undefined ? '{' : `{"name":${JSON.stringify(name)},`)
     await writePart(users, output, parts.slice(1))
