@@ -20,16 +20,12 @@ export const CursorClosed = createError('FST_IMPORT_FILE_DATA_CURSOR_CLOSED', 'T
 /** The operation changed while its selection was read, so the records may belong to another import or be incomplete. */
 export const OperationChanged = createError(
   'FST_IMPORT_FILE_DATA_OPERATION_CHANGED',
-  'The import operation changed while its selection was read: the records may be incomplete, so the selection is not sent',
-  503
-)
+  'The import operation changed while its selection was read: the records may be incomplete, so the selection is not sent', 503)
 
 /** `prepare` ended without an error, but the operation still waits for it. Logged; callers get FileFormatInvalid. */
 export const PreparationWithoutEffect = createError(
   'FST_IMPORT_FILE_DATA_PREPARATION_WITHOUT_EFFECT',
-  'prepare ended, but the import operation has not changed since: prepare has to update the status of the operation',
-  500
-)
+  'prepare ended, but the import operation has not changed since: prepare has to update the status of the operation', 500)
 
 /** A header is missing, empty or repeated, the user is unknown or deactivated, or the token is wrong. */
 export const Unauthorized = createError('FST_IMPORT_FILE_DATA_UNAUTHORIZED', 'unauthorized', 401)
@@ -60,10 +56,7 @@ export const FileFormatInvalid = replyError(
 
 /** A rate limit of the host refused the call. Argument: seconds to wait. */
 export const TooManyRequests = replyError<[seconds: number]>(
-  'error-too-many-requests',
-  'Error, too many requests. Please slow down. You must wait %d seconds before trying this endpoint again.',
-  429
-)
+  'error-too-many-requests', 'Error, too many requests. Please slow down. You must wait %d seconds before trying this endpoint again.', 429)
 
 /** An injected function or the store failed. `cause` is the failure; it is logged, but not sent. */
 export const ServiceUnavailable = replyError<[options?: { cause: unknown }]>(
@@ -107,10 +100,7 @@ function publicErrorOf (error: unknown, retryAfter: number): ClientError {
   return error.statusCode === 429 ? new TooManyRequests(retryAfter > 0 ? Math.ceil(retryAfter) : RATE_LIMIT_WINDOW_SECONDS) : error
 }
 
-function isClientError (error: unknown): error is ClientError {
-  const statusCode = statusCodeOf(error)
-  return statusCode >= 400 && statusCode < 500
-}
+const isClientError = (error: unknown): error is ClientError => statusCodeOf(error) >= 400 && statusCodeOf(error) < 500
 
 function statusCodeOf (error: unknown): number {
   const statusCode = error instanceof Error && 'statusCode' in error ? error.statusCode : undefined

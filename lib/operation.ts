@@ -63,9 +63,7 @@ export type ImportStatus = keyof typeof MEANINGS
 export const importStatuses = Object.keys(MEANINGS)
 
 /** Whether a status is one of Rocket.Chat's. */
-export function isImportStatus (status: unknown): status is ImportStatus {
-  return typeof status === 'string' && Object.hasOwn(MEANINGS, status)
-}
+export const isImportStatus = (status: unknown): status is ImportStatus => typeof status === 'string' && Object.hasOwn(MEANINGS, status)
 
 /** What an operation means for the reply. */
 export interface Outcome {

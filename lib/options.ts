@@ -120,11 +120,7 @@ const OPTIONS: Record<keyof ImportFileDataOptions, Kind> = {
 }
 
 const STORE: Record<keyof ImportDataStore, Kind> = {
-  latestOperation: 'a function',
-  users: 'a function',
-  channels: 'a function',
-  countMessages: 'a function',
-  contacts: 'a function, or left out'
+  latestOperation: 'a function', users: 'a function', channels: 'a function', countMessages: 'a function', contacts: 'a function, or left out'
 }
 
 /** Every option that `register` takes: the plugin's, and Fastify's own. */
@@ -139,17 +135,13 @@ export function resolveOptions (options: ImportFileDataOptions<never>): Resolved
   const { lookupUser, hasPermission, store, importers = rocketChatImporters, prepare } = options
   const { stalledAfter = 600_000, writeTimeout = 60_000, route = {} } = options
   for (const name of Object.keys(options)) checkName(name, Reflect.get(options, name))
-  demandEach('', options, OPTIONS)
-  demandEach('store.', store, STORE)
+  for (const [name, kind] of Object.entries(OPTIONS)) demand(name, Reflect.get(options, name), kind)
+  for (const [name, kind] of Object.entries(STORE)) demand(`store.${name}`, Reflect.get(store, name), kind)
   for (const [key, name] of Object.entries(importers)) demand(`importers.${key}`, name, 'a string')
   for (const name of OWN_SETTINGS) demand(`route.${name}`, Reflect.get(route, name), 'left out: it is the plugin\'s own')
   demand('route.schema', route.schema, 'an object of members of a schema')
   for (const name of OWN_SCHEMAS) demand(`route.schema.${name}`, route.schema?.[name], 'left out: it is the plugin\'s own')
   return { lookupUser, hasPermission, store, importers: new Map(Object.entries(importers)), prepare, stalledAfter, writeTimeout, route }
-}
-
-function demandEach (path: string, values: object, kinds: Record<string, Kind>): void {
-  for (const [name, kind] of Object.entries(kinds)) demand(path + name, Reflect.get(values, name), kind)
 }
 
 function checkName (name: string, value: unknown): void {

@@ -63,7 +63,8 @@ export async function addRoutes (instance: FastifyInstance, options: ResolvedOpt
     handler: createHandler(instance, options)
   })
   const methods = instance.supportedMethods
-  const rejected = { ...route, schema: HIDDEN, handler: replyToOptions }
+  // Only OPTIONS reaches the handler.
+  const rejected = { ...route, schema: HIDDEN, handler: (_request: FastifyRequest, reply: FastifyReply) => reply.code(204).send() }
   instance.route({ ...rejected, method: methods.filter(method => method !== 'GET'), url: URL })
   instance.route({ ...rejected, method: methods, url: `${URL}/*` })
 }
@@ -80,8 +81,4 @@ async function reject ({ method, routeOptions }: FastifyRequest, reply: FastifyR
   if (routeOptions.url?.endsWith('/*')) throw new NotFound()
   reply.header('Allow', 'GET')
   if (method !== 'OPTIONS') throw new MethodNotAllowed()
-}
-
-function replyToOptions (_request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  return reply.code(204).send()
 }

@@ -17,7 +17,7 @@ import { createWaitingReply, retryAfter } from './waiting/reply.js'
  * @param instance closes what `prepare` is doing when it closes
  */
 export function createHandler (instance: FastifyInstance, options: ResolvedOptions) {
-  const { store, importers, prepare, stalledAfter, writeTimeout } = options
+  const { store, importers, prepare, stalledAfter } = options
   const preparation = prepare && new Preparation(prepare, stalledAfter)
   const waitingReply = createWaitingReply(stalledAfter)
   const selectionTag = createSelectionTag()
@@ -36,7 +36,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
       return isNotModified(request, reply.header('Retry-After', seconds), entityTag) ? reply.code(304).send() : sendJson(reply, text)
     }
     if (meaning === 'settled' && isNotModified(request, reply, selectionTag(operation, name))) return reply.code(304).send()
-    return await sendSelection(reply, call, { store, name, writeTimeout, confirm: () => confirmUnchanged(outcome, call) })
+    return await sendSelection(reply, call, options, name, () => confirmUnchanged(outcome, call))
   }
 
   async function findOutcome (call: Call): Promise<Outcome> {

@@ -62,9 +62,7 @@ export const selectionSchema = Type.Object({
   description: 'The staged records, for selection',
   examples: [{
     name: 'Slack',
-    users: [{
-      user_id: 'U03TVFGMH', username: 'ada', email: 'ada@example.com', is_deleted: false, is_bot: false, do_import: true, is_email_taken: false
-    }],
+    users: [{ user_id: 'U01', username: 'ada', email: 'ada@example.com', is_deleted: false, is_bot: false, do_import: true, is_email_taken: false }],
     channels: [{ channel_id: 'C01', name: 'general', is_archived: false, do_import: true, is_private: false, is_direct: false }],
     contacts: [{ id: 'c-1', name: 'Grace', emails: ['grace@example.com'], phones: [], do_import: true }],
     message_count: 12034,

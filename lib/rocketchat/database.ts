@@ -11,9 +11,7 @@ const PLAIN = { raw: false, promoteValues: true, promoteLongs: true }
 const EXACT = { ...PLAIN, useBigInt64: true }
 
 /** The part of a `Db` of the MongoDB driver that is used. A host without MongoDB needs no driver, not even its types. */
-export interface DatabaseLike {
-  collection (name: string): CollectionLike
-}
+export interface DatabaseLike { collection (name: string): CollectionLike }
 
 interface CollectionLike {
   findOne<Found> (filter: object, options: object): Promise<Found | null>

@@ -7,18 +7,16 @@ import { ReadTimeout } from '../errors.js'
 export class ReadLimit {
   /** To be handed to the driver, so that it gives up, too. */
   readonly signal: AbortSignal
-  readonly #maxTimeMS: number
   readonly #deadline = new AbortController()
 
-  constructor (maxTimeMS: number, caller?: AbortSignal) {
-    this.#maxTimeMS = maxTimeMS
+  constructor (private readonly maxTimeMS: number, caller?: AbortSignal) {
     this.signal = caller === undefined ? this.#deadline.signal : AbortSignal.any([caller, this.#deadline.signal])
   }
 
   /** What the read gives. Rejects with ReadTimeout, or with the caller's reason, without waiting for it any longer. */
   async wait<T> (read: Promise<T>): Promise<T> {
     const { signal } = this
-    const timer = setTimeout(() => this.#deadline.abort(new ReadTimeout(this.#maxTimeMS)), this.#maxTimeMS)
+    const timer = setTimeout(() => this.#deadline.abort(new ReadTimeout(this.maxTimeMS)), this.maxTimeMS)
     let giveUp!: () => void
     const givenUp = new Promise<never>((_resolve, reject) => { giveUp = () => reject(signal.reason) })
     signal.addEventListener('abort', giveUp)

@@ -13,55 +13,40 @@ const RECORDS_PER_TURN = 2000
 
 /** The text of a reply: sent whole, with a content-length, when it fits in one chunk, otherwise as a stream of chunks. */
 export class Output {
-  readonly #reply: FastifyReply
-  readonly #call: Call
-  readonly #writeTimeout: number
   #text = ''
   #stream: Readable | undefined
   #isWanted = true
   #resume = (): void => {}
   #isClosed = false
   #shareOfTurn = 0
-  #isSending = false
+  /** Whether a chunk was sent in this turn. */
+  isSending = false
 
   /** @param writeTimeout milliseconds that the caller may leave sent data unread */
-  constructor (reply: FastifyReply, call: Call, writeTimeout: number) {
-    this.#reply = reply
-    this.#call = call
-    this.#writeTimeout = writeTimeout
-  }
+  constructor (private readonly reply: FastifyReply, private readonly call: Call, private readonly writeTimeout: number) {}
 
   /** Whether a part of the reply has been sent. */
-  get isStreamed (): boolean {
-    return this.#stream !== undefined
-  }
+  get isStreamed (): boolean { return this.#stream !== undefined }
 
   /** Whether enough was written in this turn of the event loop. */
-  get isTurnOver (): boolean {
-    return this.#shareOfTurn >= 1
-  }
-
-  /** Whether a chunk was sent in this turn. */
-  get isSending (): boolean {
-    return this.#isSending
-  }
+  get isTurnOver (): boolean { return this.#shareOfTurn >= 1 }
 
   /** Adds text, which was made from this many records. Throws when the call is aborted. */
   write (text: string, records = 0): void {
-    this.#call.signal.throwIfAborted()
+    this.call.signal.throwIfAborted()
     this.#text += text
     this.#shareOfTurn += Math.max(text.length / CHARACTERS_PER_TURN, records / RECORDS_PER_TURN)
     if (this.#text.length < CHUNK_LENGTH) return
     this.#stream ??= this.#startStream()
     this.#isWanted = this.#stream.push(this.#text)
-    this.#isSending = true
+    this.isSending = true
     this.#text = ''
   }
 
   /** Waits until the caller wants more, and for the next turn of the event loop. Throws when the reply has ended. */
   async nextTurn (): Promise<void> {
     this.#shareOfTurn = 0
-    this.#isSending = false
+    this.isSending = false
     if (!this.#isWanted && !this.#isClosed) await new Promise<void>(resolve => { this.#resume = resolve })
     await nextTurn()
     if (this.#isClosed) throw new Error('The reply has ended')
@@ -69,18 +54,18 @@ export class Output {
 
   /** Sends the rest. */
   end (): FastifyReply {
-    if (this.#stream === undefined) return sendJson(this.#reply, this.#text)
+    if (this.#stream === undefined) return sendJson(this.reply, this.#text)
     this.#stream.push(this.#text)
     this.#stream.push(null)
-    return this.#reply
+    return this.reply
   }
 
   /** Breaks the connection, unless the reply has ended. */
   breakOff (failure: unknown): FastifyReply {
-    if (this.#isClosed || isDisconnected(this.#reply)) return this.#reply
-    this.#reply.log.error({ err: failure }, 'The selection was broken off: the caller received incomplete JSON')
-    breakConnection(this.#reply)
-    return this.#reply
+    if (this.#isClosed || isDisconnected(this.reply)) return this.reply
+    this.reply.log.error({ err: failure }, 'The selection was broken off: the caller received incomplete JSON')
+    breakConnection(this.reply)
+    return this.reply
   }
 
   #startStream (): Readable {
@@ -89,13 +74,13 @@ export class Output {
       this.#resume()
     }
     // A reply may end early: the caller disconnects, or a hook of the host throws or sends something else.
-    onClose(this.#reply, () => {
+    onClose(this.reply, () => {
       this.#isClosed = true
       this.#resume()
     })
     const stream = new Readable({ highWaterMark: CHUNK_LENGTH, read })
-    dropWhenUnread(this.#reply, this.#writeTimeout)
-    this.#reply.type(JSON_TYPE).send(stream)
+    dropWhenUnread(this.reply, this.writeTimeout)
+    this.reply.type(JSON_TYPE).send(stream)
     return stream
   }
 }

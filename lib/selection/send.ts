@@ -1,6 +1,7 @@
 import { type FastifyReply } from 'fastify'
 import { type Call } from '../call.js'
 import { InvalidStoreAnswer, errorForReply } from '../errors.js'
+import { type ResolvedOptions } from '../options.js'
 import { type ImportDataStore } from '../store.js'
 import { channelItem, contactItem, directMessages, userItem } from './items.js'
 import { Output } from './output.js'
@@ -13,26 +14,23 @@ const SLICE_LENGTH = 64 * 1024
 const LARGEST_SLICE = 1000
 const FIRST_SLICE = 16
 
-/** What a selection is made from. */
-interface Source {
-  store: ImportDataStore
-  /** The display name of the importer. */
-  name: string | undefined
-  /** Called when everything has been read. It throws when the records may not belong to one import. */
-  confirm: () => Promise<void>
-  /** Milliseconds that the caller may leave sent data unread. */
-  writeTimeout: number
-}
-
 /**
  * Sends the selection of what is staged, as JSON. The first batches of all parts and the number of messages are read at the same time.
  *
  * A failure before the first chunk is thrown, so that the reply is an error reply. A failure after it breaks the connection, so that an
  * incomplete reply does not look complete. Either aborts the signal of the call.
  *
+ * @param name the display name of the importer
+ * @param confirm called when everything has been read; it throws when the records may not belong to one import
  * @throws ServiceUnavailable, InvalidStoreAnswer, or an error of the store with a 4xx `statusCode`
  */
-export async function sendSelection (reply: FastifyReply, call: Call, { store, name, confirm, writeTimeout }: Source): Promise<FastifyReply> {
+export async function sendSelection (
+  reply: FastifyReply,
+  call: Call,
+  { store, writeTimeout }: Pick<ResolvedOptions, 'store' | 'writeTimeout'>,
+  name: string | undefined,
+  confirm: () => Promise<void>
+): Promise<FastifyReply> {
   const output = new Output(reply, call, writeTimeout)
   const users = new Part('users', () => store.users(call), userItem)
   const channels = new Part('channels', () => store.channels(call), channelItem)

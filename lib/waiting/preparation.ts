@@ -23,16 +23,11 @@ interface Run {
 
 /** Runs the host's `prepare` in the background: once for each uploaded file, for all callers. */
 export class Preparation {
-  readonly #prepare: Prepare
-  readonly #patience: number
   readonly #runs = new Map<string, Run>()
   #isClosed = false
 
   /** @param patience milliseconds after the end of `prepare` within which the operation has to change; otherwise it counts as failed */
-  constructor (prepare: Prepare, patience: number) {
-    this.#prepare = prepare
-    this.#patience = patience
-  }
+  constructor (private readonly prepare: Prepare, private readonly patience: number) {}
 
   /**
    * Starts `prepare` for an operation whose file is loaded, unless it was started already.
@@ -44,7 +39,7 @@ export class Preparation {
     const run = this.#runs.get(operation.id)
     const isRepeat = run !== undefined && hasChangedDuring(run, operation)
     if (run === undefined || isRepeat || hasChangedSince(run, operation)) return this.#start(operation, isRepeat, credentials, log)
-    if (run.endedAt !== undefined && !run.hasFailed && Date.now() - run.endedAt >= this.#patience) {
+    if (run.endedAt !== undefined && !run.hasFailed && Date.now() - run.endedAt >= this.patience) {
       fail(run, new PreparationWithoutEffect(), log)
     }
     this.check(operation)
@@ -79,7 +74,7 @@ export class Preparation {
 
   async #call (run: Run, credentials: Credentials, log: FastifyBaseLogger): Promise<void> {
     try {
-      await this.#prepare(run.startedFor, { credentials, signal: run.controller.signal, log })
+      await this.prepare(run.startedFor, { credentials, signal: run.controller.signal, log })
     } catch (failure) {
       fail(run, failure, log)
     }
@@ -99,9 +94,7 @@ function hasChangedDuring ({ startedFor, isRepeat, endedAt, endedFor }: Run, ope
   return endedAt !== undefined && endedFor === undefined && mayRepeat && isNewer(operation, startedFor)
 }
 
-function hasChangedSince ({ endedFor }: Run, operation: ImportOperation): boolean {
-  return endedFor !== undefined && isNewer(operation, endedFor)
-}
+const hasChangedSince = ({ endedFor }: Run, operation: ImportOperation) => endedFor !== undefined && isNewer(operation, endedFor)
 
 // False for an older version: reads of a replica set may alternate between a member that lags and one that does not.
 function isNewer (operation: ImportOperation, other: ImportOperation): boolean {
