@@ -160,19 +160,20 @@ t.test('S6: every reply is private, must be revalidated, and has nosniff', async
 })
 
 t.test('S6: the host\'s Vary is kept', async t => {
-  const rows: Array<[hosts: string | string[], sent: string]> = [
-    ['Origin', 'Origin, X-User-Id, X-Auth-Token'],
-    ['Origin,Accept-Encoding', 'Origin, Accept-Encoding, X-User-Id, X-Auth-Token'],
-    ['x-auth-token , Origin', 'x-auth-token, Origin, X-User-Id'],
-    [['Origin', 'Accept-Encoding'], 'Origin, Accept-Encoding, X-User-Id, X-Auth-Token'],
-    ['*', '*']
+  const rows: Array<[hosts: string | string[], sent: string[]]> = [
+    ['Origin', ['Origin', 'X-User-Id', 'X-Auth-Token']],
+    ['Origin,Accept-Encoding', ['Origin', 'Accept-Encoding', 'X-User-Id', 'X-Auth-Token']],
+    ['x-auth-token , Origin', ['x-auth-token', 'Origin', 'X-User-Id']],
+    [['Origin', 'Accept-Encoding'], ['Origin', 'Accept-Encoding', 'X-User-Id', 'X-Auth-Token']],
+    ['*', ['*']]
   ]
   for (const [hosts, sent] of rows) {
     for (const hook of ['onRequest', 'onSend'] as const) {
       const prepare = (app: FastifyInstance) => hook === 'onRequest'
         ? app.addHook(hook, async (_request, reply) => { reply.header('Vary', hosts) })
         : app.addHook(hook, async (_request, reply) => { reply.header('Vary', hosts) })
-      t.equal((await callIn(t, { status: 200, prepare })).headers.vary, sent, `${hook}: ${hosts}`)
+      const { vary } = (await callIn(t, { status: 200, prepare })).headers
+      t.strictSame(String(vary).split(/ *, */), sent, `${hook}: ${hosts}`)
     }
   }
 })
