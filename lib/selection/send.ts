@@ -34,8 +34,8 @@ export async function sendSelection (
   const output = new Output(reply, call, writeTimeout)
   const users = new Part('users', () => store.users(call), userItem)
   const channels = new Part('channels', () => store.channels(call), channelItem)
-  const contacts = store.contacts && new Part('contacts', () => store.contacts?.(call) ?? [], contactItem)
-  const parts = contacts ? [users, channels, contacts] : [users, channels]
+  const contacts = new Part('contacts', () => store.contacts?.(call) ?? [], contactItem)
+  const parts = [users, channels, contacts]
   try {
     call.signal.throwIfAborted()
     const count = countMessages(store, call)
@@ -44,19 +44,18 @@ export async function sendSelection (
     await Promise.all(parts.map(part => part.open()))
 
     output.write(name === undefined ? '{' : `{"name":${JSON.stringify(name)},`)
-    await writePart(users, output, parts.slice(1))
-    await writePart(channels, output, parts.slice(2))
-    if (contacts) await writePart(contacts, output, [], { isOptional: true })
+    await writePart(users, output, [channels, contacts])
+    await writePart(channels, output, [contacts])
+    await writePart(contacts, output, [], { isOptional: true })
     output.write(`"message_count":${await count},"success":true}`)
     await confirm()
     logLeftOut(parts, call)
     return output.end()
   } catch (failure) {
     call.abort(failure)
+    for (const part of parts) part.close()
     if (output.isStreamed) return output.breakOff(failure)
     throw errorForReply(failure)
-  } finally {
-    for (const part of parts) part.close()
   }
 }
 
