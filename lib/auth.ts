@@ -1,5 +1,6 @@
 import { type FastifyRequest } from 'fastify'
 import { Forbidden, Unauthorized, errorForReply } from './errors.js'
+import { isObject } from './option-checks.js'
 import { type Credentials, type ResolvedOptions } from './options.js'
 
 /** The authenticated caller. */
@@ -24,7 +25,7 @@ export function createAuthFunctions ({ lookupUser, hasPermission }: Pick<Resolve
     const credentials = { userId, authToken }
     try {
       const user = await lookupUser(credentials, request)
-      if (typeof user !== 'object' || user === null || Array.isArray(user)) throw new Unauthorized()
+      if (!isObject(user)) throw new Unauthorized()
       request.setDecorator<Caller>(kCaller, { credentials, user })
     } catch (failure) {
       throw errorForReply(failure)

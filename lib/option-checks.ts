@@ -1,7 +1,7 @@
 import { InvalidOption } from './errors.js'
 
 /** Whether a value is an object, but not null and not an array. */
-export const isObject = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value)
+export const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null && !Array.isArray(value)
 
 // An object such as `{}` makes: not a Map, for example.
 const isRecord = (value: unknown) => isObject(value) && [Object.prototype, null].includes(Object.getPrototypeOf(value))
