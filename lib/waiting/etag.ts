@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import { type ImportOperation, updateTimeOf } from '../operation.js'
+import { keepLast } from './keep-last.js'
 
 /** The version of the selection's format. Raise it when items change, so that callers do not keep copies in the old format. */
 const SELECTION_FORMAT = 2
@@ -9,27 +10,21 @@ const SELECTION_FORMAT = 2
  * name; undefined when the operation has no `updatedAt`.
  */
 export function createSelectionTag (): (operation: ImportOperation, name: string | undefined) => string | undefined {
-  const tagOf = createEntityTag()
+  const keep = keepLast<string>()
   return (operation, name) => {
     const updateTime = updateTimeOf(operation)
     if (updateTime === undefined) return undefined
-    return tagOf(SELECTION_FORMAT, operation.id, operation.status, operation.valid, updateTime, name)
+    const values = [SELECTION_FORMAT, operation.id, operation.status, operation.valid, updateTime, name]
+    return keep(values, () => entityTagOf(values))
   }
 }
 
 /**
- * Creates a function that returns the ETag of a reply that depends on the given values. It keeps the last one, because most polls get the
- * same reply as the poll before. The ETag is a weak one (RFC 9110, 8.8.3): a host may compress the reply, and a store may return records
- * in another order. It is a hash (132 bits of it), so that it reveals nothing of the operation.
+ * The ETag of a reply that depends on these values: a weak one (RFC 9110, 8.8.3), because a host may compress the reply, and a store
+ * may return records in another order. A hash (132 bits of it), so that it reveals nothing of the operation.
  */
-export function createEntityTag (): (...values: ReadonlyArray<string | number | boolean | undefined>) => string {
-  let last: { values: readonly unknown[], tag: string } | undefined
-  return (...values) => {
-    if (last === undefined || !values.every((value, index) => value === last?.values[index])) {
-      last = { values, tag: `W/"${hash('sha256', JSON.stringify(values), 'base64url').slice(0, 22)}"` }
-    }
-    return last.tag
-  }
+export function entityTagOf (values: ReadonlyArray<string | number | boolean | undefined>): string {
+  return `W/"${hash('sha256', JSON.stringify(values), 'base64url').slice(0, 22)}"`
 }
 
 /** Whether a header `If-None-Match` is `*` or has this ETag in its list: a weak comparison (RFC 9110, 13.1.2). */

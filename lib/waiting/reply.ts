@@ -1,6 +1,7 @@
 import { type ImportOperation, countedKinds, updateTimeOf } from '../operation.js'
 import { type Waiting } from '../schemas.js'
-import { createEntityTag } from './etag.js'
+import { entityTagOf } from './etag.js'
+import { keepLast } from './keep-last.js'
 
 /** The longest time, in seconds, after which a caller is asked to call again. */
 const LONGEST_WAIT = 10
@@ -9,36 +10,31 @@ const LONGEST_WAIT = 10
 export interface WaitingReply { text: string, entityTag: string }
 
 /**
- * Creates a function that writes the waiting reply. It keeps the last one: most polls get the same reply as the poll before
- * (docs/performance.md).
+ * Creates a function that writes the waiting reply, given the operation and the importer's display name.
  *
  * @param stalledAfter milliseconds without a change after which an operation is stalled
  */
 export function createWaitingReply (stalledAfter: number): (operation: ImportOperation, name: string | undefined) => WaitingReply {
-  const tagOf = createEntityTag()
-  let lastKey: unknown[] = []
-  let last: WaitingReply | undefined
+  const keep = keepLast<WaitingReply>()
   return (operation, name) => {
     const { id, status, reading, count } = operation
     const updateTime = updateTimeOf(operation)
     const stalled = updateTime !== undefined && Date.now() - updateTime >= stalledAfter
     const counts = countedKinds.map(kind => count?.[kind])
-    const key = [id, name, status, reading, updateTime, stalled, ...counts]
-    if (last !== undefined && key.every((value, index) => value === lastKey[index])) return last
-    const known = countedKinds.flatMap((kind, index) => isCount(counts[index]) ? [[kind, counts[index]]] : [])
-    const waiting: Waiting = {
-      waiting: true,
-      step: status,
-      ...(typeof reading === 'string' && { reading }),
-      ...(known.length > 0 && { count: Object.fromEntries(known) }),
-      ...(updateTime !== undefined && { updated_at: new Date(updateTime).toISOString() }),
-      ...(stalled && { stalled }),
-      success: true
-    }
-    const text = JSON.stringify(waiting)
-    lastKey = key
-    last = { text, entityTag: tagOf(id, name, text) }
-    return last
+    return keep([id, name, status, reading, updateTime, stalled, ...counts], () => {
+      const known = countedKinds.flatMap((kind, index) => isCount(counts[index]) ? [[kind, counts[index]]] : [])
+      const waiting: Waiting = {
+        waiting: true,
+        step: status,
+        ...(typeof reading === 'string' && { reading }),
+        ...(known.length > 0 && { count: Object.fromEntries(known) }),
+        ...(updateTime !== undefined && { updated_at: new Date(updateTime).toISOString() }),
+        ...(stalled && { stalled }),
+        success: true
+      }
+      const text = JSON.stringify(waiting)
+      return { text, entityTag: entityTagOf([id, name, text]) }
+    })
   }
 }
 
