@@ -5,7 +5,8 @@ import { InvalidStoreAnswer, OperationChanged, errorForReply } from './errors.js
 import { type ImportOperation, type Outcome, isImportStatus, isSameImport, outcomeOf } from './operation.js'
 import { type ResolvedOptions } from './options.js'
 import { kRetryAfter, sendJson } from './replies.js'
-import { sendSelection } from './selection/send.js'
+import { sendText } from './selection/send.js'
+import { writeSelection } from './selection/write.js'
 import { createSelectionTag, matches } from './waiting/etag.js'
 import { Preparation } from './waiting/preparation.js'
 import { createWaitingReply, retryAfter } from './waiting/reply.js'
@@ -17,7 +18,7 @@ import { createWaitingReply, retryAfter } from './waiting/reply.js'
  * @param instance closes what `prepare` is doing when it closes
  */
 export function createHandler (instance: FastifyInstance, options: ResolvedOptions) {
-  const { store, importers, prepare, stalledAfter } = options
+  const { store, importers, prepare, stalledAfter, writeTimeout } = options
   const preparation = prepare && new Preparation(prepare, stalledAfter)
   const waitingReply = createWaitingReply(stalledAfter)
   const selectionTag = createSelectionTag()
@@ -25,26 +26,23 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
 
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const call = new Call(reply)
-    const outcome = await findOutcome(call)
-    const { operation, name, meaning } = outcome
-    reportUnknownStatus(operation.status, call.log)
-
-    if (isWaiting(outcome, request)) {
-      const { text, entityTag } = waitingReply(operation, name)
-      const seconds = String(retryAfter(operation))
-      request.setDecorator(kRetryAfter, seconds)
-      return isNotModified(request, reply.header('Retry-After', seconds), entityTag) ? reply.code(304).send() : sendJson(reply, text)
-    }
-    if (meaning === 'settled' && isNotModified(request, reply, selectionTag(operation, name))) return reply.code(304).send()
-    return await sendSelection(reply, call, options, name, () => confirmUnchanged(outcome, call))
-  }
-
-  async function findOutcome (call: Call): Promise<Outcome> {
     try {
-      return outcomeOf(await latestOperation(call), importers)
+      const outcome = outcomeOf(await latestOperation(call), importers)
+      const { operation, name, meaning } = outcome
+      reportUnknownStatus(operation.status, call.log)
+      if (isWaiting(outcome, request)) return sendWaiting(operation, name, request, reply)
+      if (meaning === 'settled' && isNotModified(request, reply, selectionTag(operation, name))) return reply.code(304).send()
+      return await sendText(reply, writeSelection(store, call, name, () => confirmUnchanged(outcome, call)), writeTimeout)
     } catch (failure) {
       throw errorForReply(failure)
     }
+  }
+
+  function sendWaiting (operation: ImportOperation, name: string | undefined, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+    const { text, entityTag } = waitingReply(operation, name)
+    const seconds = String(retryAfter(operation))
+    request.setDecorator(kRetryAfter, seconds)
+    return isNotModified(request, reply.header('Retry-After', seconds), entityTag) ? reply.code(304).send() : sendJson(reply, text)
   }
 
   async function latestOperation (call: Call): Promise<ImportOperation | null> {

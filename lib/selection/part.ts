@@ -2,15 +2,20 @@ import { InvalidStoreAnswer } from '../errors.js'
 import { type Batches } from '../store.js'
 import { directMessages } from './items.js'
 
-/** One array of the selection: reads its batches, and converts their records to items. */
+/** How many records are converted to JSON at a time. Converting one at a time takes a third more time. */
+const SLICE_SIZE = 32
+
+/** One array of the selection: reads its batches, and converts their records to the JSON of their items. */
 export class Part<Staged> {
   /** The records without an item: how many there are, and the position of the first, counted from 1. */
   leftOut: { count: number, first: number } | undefined
-  /** Whether a direct channel was among the records: its item is sent after the others. */
-  hasDirectMessages = false
   #iterator: AsyncIterator<readonly Staged[]> | Iterator<readonly Staged[]> | undefined
-  #first: Promise<IteratorResult<readonly Staged[]>> | undefined
+  /** The batch that is read ahead; undefined at the end of the batches, also later. */
+  #ahead: Promise<readonly Staged[] | undefined> | undefined
+  #batch: readonly Staged[] | undefined
+  #nextInBatch = 0
   #position = 0
+  #hasDirectMessages = false
 
   /**
    * @param name the key of the reply, and the method of the store
@@ -23,38 +28,26 @@ export class Part<Staged> {
     readonly toItem: (staged: Staged & {}) => object | undefined
   ) {}
 
+  /** Whether no batch is held in memory. */
+  get isBetweenBatches (): boolean { return this.#batch === undefined }
+
   /** Opens the batches, and reads the first ahead. Throws what the store throws, and InvalidStoreAnswer. */
   async open (): Promise<void> {
-    this.#iterator = iteratorOf(this.batches())
-    if (this.#iterator === undefined) throw new InvalidStoreAnswer(this.name, 'an iterable or async iterable of arrays')
-    this.#first = Promise.resolve(this.#iterator.next())
-    await this.#first
+    this.#ahead = this.#read()
+    await this.#ahead
   }
 
-  /** The next batch, or undefined at the end. Opens the batches when they are not open. Throws as `open` does. */
-  async next (): Promise<readonly Staged[] | undefined> {
-    if (this.#iterator === undefined) await this.open()
-    const result = await (this.#first ?? this.#iterator?.next())
-    this.#first = undefined
-    if (result === undefined || result.done) {
-      this.#iterator = undefined
-      return undefined
+  /** The JSON of the next items, without brackets, or undefined at the end. Opens the batches when they are not open. Throws as `open` does. */
+  async next (): Promise<string | undefined> {
+    this.#batch ??= await (this.#ahead ??= this.#read())
+    if (this.#batch === undefined) return this.#takeDirectMessages()
+    this.#ahead = undefined
+    const records = this.#batch.slice(this.#nextInBatch, this.#nextInBatch += SLICE_SIZE)
+    if (this.#nextInBatch >= this.#batch.length) {
+      this.#batch = undefined
+      this.#nextInBatch = 0
     }
-    if (!Array.isArray(result.value)) throw new InvalidStoreAnswer(this.name, 'its records in arrays, a batch at a time')
-    return result.value
-  }
-
-  /** Converts records to items. */
-  toItems (records: readonly Staged[]): object[] {
-    const items: object[] = []
-    for (const staged of records) {
-      this.#position++
-      const item = staged === null || staged === undefined ? undefined : this.toItem(staged)
-      if (item === undefined) (this.leftOut ??= { count: 0, first: this.#position }).count++
-      else if (item === directMessages) this.hasDirectMessages = true
-      else items.push(item)
-    }
-    return items
+    return JSON.stringify(this.#toItems(records)).slice(1, -1)
   }
 
   /** Closes the batches with the iterator's `return`. A later `next` opens them again, from the beginning. */
@@ -62,14 +55,38 @@ export class Part<Staged> {
     const iterator = this.#iterator
     if (iterator === undefined) return
     this.#iterator = undefined
-    this.#first = undefined
+    this.#ahead = undefined
     // The reply does not depend on how the store cleans up.
     new Promise(resolve => resolve(iterator.return?.())).catch(() => {})
   }
+
+  async #read (): Promise<readonly Staged[] | undefined> {
+    const { done, value } = await (this.#iterator ??= iteratorOf(this.batches()))?.next() ?? {}
+    if (done) this.#iterator = undefined
+    else if (!Array.isArray(value)) throw new InvalidStoreAnswer(this.name, 'an iterable or async iterable of arrays')
+    return done ? undefined : value
+  }
+
+  #toItems (records: readonly Staged[]): object[] {
+    const items: object[] = []
+    for (const staged of records) {
+      this.#position++
+      const item = staged === null || staged === undefined ? undefined : this.toItem(staged)
+      if (item === undefined) (this.leftOut ??= { count: 0, first: this.#position }).count++
+      else if (item === directMessages) this.#hasDirectMessages = true
+      else items.push(item)
+    }
+    return items
+  }
+
+  // The item of all direct channels is sent once, after the others.
+  #takeDirectMessages (): string | undefined {
+    const text = this.#hasDirectMessages ? JSON.stringify(directMessages) : undefined
+    this.#hasDirectMessages = false
+    return text
+  }
 }
 
-function iteratorOf<Staged> (source: Batches<Staged>) {
-  if (typeof source !== 'object' || source === null) return undefined
-  if (Symbol.asyncIterator in source) return source[Symbol.asyncIterator]()
-  return Symbol.iterator in source ? source[Symbol.iterator]() : undefined
+function iteratorOf<Batch> (batches: Partial<AsyncIterable<Batch> & Iterable<Batch>> | null | undefined) {
+  return batches?.[Symbol.asyncIterator]?.() ?? batches?.[Symbol.iterator]?.()
 }

@@ -1,116 +1,73 @@
+import { Readable } from 'node:stream'
 import { type FastifyReply } from 'fastify'
-import { type Call } from '../call.js'
-import { InvalidStoreAnswer, errorForReply } from '../errors.js'
-import { type ResolvedOptions } from '../options.js'
-import { type ImportDataStore } from '../store.js'
-import { channelItem, contactItem, directMessages, userItem } from './items.js'
-import { Output } from './output.js'
-import { Part } from './part.js'
+import { isDisconnected, onClose } from '../call.js'
+import { JSON_TYPE, sendJson } from '../replies.js'
 
-/** How many characters of JSON a slice of a batch should make. */
-const SLICE_LENGTH = 64 * 1024
-
-/** How many records a slice has at most, and how many the first slice of a part has, before the length of its records is known. */
-const LARGEST_SLICE = 1000
-const FIRST_SLICE = 16
+/** How many characters are written ahead of the caller. */
+const HIGH_WATER_MARK = 256 * 1024
 
 /**
- * Sends the selection of what is staged, as JSON. The first batches of all parts and the number of messages are read at the same time.
+ * Sends the text of a reply: whole, with a content-length, when it is only one chunk, otherwise as a stream. A failure before the first
+ * chunk is thrown. A failure after it breaks the connection, so that an incomplete reply does not look complete.
  *
- * A failure before the first chunk is thrown, so that the reply is an error reply. A failure after it breaks the connection, so that an
- * incomplete reply does not look complete. Either aborts the signal of the call.
- *
- * @param name the display name of the importer
- * @param confirm called when everything has been read; it throws when the records may not belong to one import
- * @throws ServiceUnavailable, InvalidStoreAnswer, or an error of the store with a 4xx `statusCode`
+ * @param text yields chunks, and returns the last. The arrays are emptied: a generator keeps what it has yielded until it goes on
+ * @param writeTimeout milliseconds that the caller may leave sent data unread
  */
-export async function sendSelection (
-  reply: FastifyReply,
-  call: Call,
-  { store, writeTimeout }: Pick<ResolvedOptions, 'store' | 'writeTimeout'>,
-  name: string | undefined,
-  confirm: () => Promise<void>
-): Promise<FastifyReply> {
-  const output = new Output(reply, call, writeTimeout)
-  const users = new Part('users', () => store.users(call), userItem)
-  const channels = new Part('channels', () => store.channels(call), channelItem)
-  const contacts = new Part('contacts', () => store.contacts?.(call) ?? [], contactItem)
-  const parts = [users, channels, contacts]
-  try {
-    call.signal.throwIfAborted()
-    const count = countMessages(store, call)
-    // Fail early: the count is the last to be needed, but may be the first to fail.
-    count.catch(failure => call.abort(failure))
-    await Promise.all(parts.map(part => part.open()))
-
-    output.write(name === undefined ? '{' : `{"name":${JSON.stringify(name)},`)
-    await writePart(users, output, [channels, contacts])
-    await writePart(channels, output, [contacts])
-    await writePart(contacts, output, [], { isOptional: true })
-    output.write(`"message_count":${await count},"success":true}`)
-    await confirm()
-    logLeftOut(parts, call)
-    return output.end()
-  } catch (failure) {
-    call.abort(failure)
-    for (const part of parts) part.close()
-    if (output.isStreamed) return output.breakOff(failure)
-    throw errorForReply(failure)
-  }
-}
-
-async function countMessages (store: ImportDataStore, call: Call): Promise<number> {
-  const count = await store.countMessages(call)
-  if (!Number.isSafeInteger(count) || count < 0) throw new InvalidStoreAnswer('countMessages', 'a whole number, 0 or more')
-  return count
-}
-
-/**
- * Writes one array of the selection; an optional one only when it has items.
- *
- * @param later parts that were opened ahead. They are closed when the reply turns out to be large: their first batches take memory, and a
- *   database may close their cursors before they are read.
- */
-async function writePart<Staged> (
-  part: Part<Staged>,
-  output: Output,
-  later: ReadonlyArray<Pick<Part<never>, 'close'>>,
-  { isOptional = false } = {}
-): Promise<void> {
-  const opening = `"${part.name}":[`
-  let separator = isOptional ? opening : ''
-  let sliceSize = FIRST_SLICE
-
-  function writeItems (items: readonly object[], records: number): number {
-    const text = items.length === 0 ? '' : separator + JSON.stringify(items).slice(1, -1)
-    if (items.length > 0) separator = ','
-    output.write(text, records)
-    return text.length
-  }
-
-  if (!isOptional) output.write(opening)
-  for (let batch = await part.next(); batch !== undefined; batch = await part.next()) {
-    let next = 0
-    do {
-      const slice = batch.slice(next, next + sliceSize)
-      next += sliceSize
-      const length = writeItems(part.toItems(slice), slice.length)
-      sliceSize = Math.min(Math.max(Math.round(slice.length * SLICE_LENGTH / length) || LARGEST_SLICE, 1), LARGEST_SLICE)
-      const isBatchEnd = next >= batch.length
-      // Hold no batch while waiting: with many callers, their batches would take most of the memory.
-      if (isBatchEnd) batch = []
-      if (output.isTurnOver || (isBatchEnd && output.isSending)) {
-        for (const part of later) part.close()
-        await output.nextTurn()
+export async function sendText (reply: FastifyReply, text: AsyncGenerator<string[], string[]>, writeTimeout: number): Promise<FastifyReply> {
+  const { done, value } = await text.next()
+  if (done) return sendJson(reply, value.join(''))
+  const stream = new Readable({
+    highWaterMark: HIGH_WATER_MARK,
+    // Chunks stay text: as buffers, they would take memory until the next garbage collection of old objects.
+    encoding: 'utf8',
+    async read () {
+      try {
+        const { done, value } = await text.next()
+        for (const chunk of value.splice(0)) this.push(chunk)
+        if (done) this.push(null)
+      } catch (failure) {
+        if (!isDisconnected(reply)) breakOff(reply, failure)
+        this.destroy()
       }
-    } while (next < batch.length)
-  }
-  if (part.hasDirectMessages) writeItems([directMessages], 0)
-  if (separator !== opening) output.write('],')
+    },
+    destroy (error, callback) {
+      text.return([])
+      callback(error)
+    }
+  })
+  for (const chunk of value.splice(0)) stream.push(chunk)
+  // A reply may end early: the caller disconnects, or a hook of the host throws or sends something else.
+  onClose(reply, () => stream.destroy())
+  dropWhenUnread(reply, writeTimeout)
+  return reply.type(JSON_TYPE).send(stream)
 }
 
-function logLeftOut (parts: ReadonlyArray<Pick<Part<never>, 'name' | 'leftOut'>>, { log }: Call): void {
-  if (!parts.some(({ leftOut }) => leftOut)) return
-  const leftOut = Object.fromEntries(parts.map(({ name, leftOut }) => [name, leftOut]))
-  log.warn({ leftOut }, 'Staged records without an import id were left out of the selection: their number, and the position of the first')
+function breakOff (reply: FastifyReply, failure: unknown): void {
+  reply.log.error({ err: failure }, 'The selection was broken off: the caller received incomplete JSON')
+  breakConnection(reply)
+}
+
+// The end of an HTTP/1.0 reply, and of one with `Connection: close` behind some proxies, is the end of the connection. If the connection
+// were closed properly, the reply would look complete, so it is reset. Only TCP can be reset.
+function breakConnection ({ raw }: FastifyReply): void {
+  // An HTTP/2 stream that is destroyed without an error looks complete.
+  const isHttp2 = 'stream' in raw
+  const { socket } = raw
+  if (!isHttp2 && socket?.remoteAddress !== undefined && !('encrypted' in socket)) socket.resetAndDestroy()
+  raw.destroy(isHttp2 ? new Error('The reply is broken off') : undefined)
+}
+
+// The socket's timer restarts whenever bytes are written, so a slow reader is not dropped.
+function dropWhenUnread (reply: FastifyReply, writeTimeout: number): void {
+  const { raw, log } = reply
+  const { socket } = raw
+  const timeout = socket?.timeout ?? 0
+  raw.setTimeout(writeTimeout, () => {
+    // With nothing left to send, the store is slow, and not the caller.
+    if (raw.writableLength === 0) return
+    log.warn({ writeTimeout }, 'The caller has stopped reading: the connection is dropped')
+    breakConnection(reply)
+  })
+  // Before Node.js sets the timer of a keep-alive connection.
+  raw.prependOnceListener('finish', () => { if (socket?.timeout === writeTimeout) socket.setTimeout(timeout) })
 }

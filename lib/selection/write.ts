@@ -1,0 +1,96 @@
+import { type Call } from '../call.js'
+import { InvalidStoreAnswer } from '../errors.js'
+import { type ImportDataStore } from '../store.js'
+import { channelItem, contactItem, userItem } from './items.js'
+import { Part } from './part.js'
+import { nextTurn } from './turns.js'
+
+/** The least length of a chunk in characters. */
+const CHUNK_LENGTH = 64 * 1024
+
+/** How many characters are written in a turn of the event loop. */
+const TURN_LENGTH = 512 * 1024
+
+/** How many characters a slice of records counts for at least: records that are left out take time, too. */
+const LEAST_SLICE_LENGTH = 8 * 1024
+
+/**
+ * Writes the selection of what is staged, as JSON: yields the chunks of each turn of the event loop, and returns the last. The first
+ * batches of all parts and the number of messages are read at the same time.
+ *
+ * Before the end, a failure and the generator's `return` abort the signal of the call and close the batches.
+ *
+ * @param name the display name of the importer
+ * @param confirm called when everything has been read; it throws when the records may not belong to one import
+ * @throws what the store and `confirm` throw, and InvalidStoreAnswer
+ */
+export async function * writeSelection (
+  store: ImportDataStore,
+  call: Call,
+  name: string | undefined,
+  confirm: () => Promise<void>
+): AsyncGenerator<string[], string[]> {
+  const parts = [
+    new Part('users', () => store.users(call), userItem),
+    new Part('channels', () => store.channels(call), channelItem),
+    new Part('contacts', () => store.contacts?.(call) ?? [], contactItem)
+  ]
+  const chunks: string[] = []
+  let isComplete = false
+  let turnLength = 0
+  let text = name === undefined ? '{' : `{"name":${JSON.stringify(name)},`
+  try {
+    call.signal.throwIfAborted()
+    const count = countMessages(store, call)
+    // Fail early: the count is the last to be needed, but may be the first to fail.
+    count.catch(failure => call.abort(failure))
+    await Promise.all(parts.map(part => part.open()))
+
+    for (const part of parts) {
+      const opening = `"${part.name}":[`
+      let separator = opening
+      for (let items = await part.next(); items !== undefined; items = await part.next()) {
+        call.signal.throwIfAborted()
+        if (items !== '') {
+          text += separator + items
+          separator = ','
+        }
+        if (text.length >= CHUNK_LENGTH) {
+          chunks.push(text)
+          text = ''
+        }
+        turnLength += Math.max(items.length, LEAST_SLICE_LENGTH)
+        // Hold no batch while waiting: with many callers, their batches would take most of the memory.
+        if (turnLength < TURN_LENGTH && !(part.isBetweenBatches && chunks.length > 0)) continue
+        // A large reply needs the parts that were opened ahead only later, and a database may close their cursors until then.
+        for (const other of parts) if (other !== part) other.close()
+        if (chunks.length > 0) yield chunks
+        await nextTurn()
+        turnLength = 0
+      }
+      if (separator === ',') text += '],'
+      // Contacts are left out when there are none.
+      else if (part.name !== 'contacts') text += `${opening}],`
+    }
+    text += `"message_count":${await count},"success":true}`
+    await confirm()
+    logLeftOut(parts, call)
+    isComplete = true
+    return [text]
+  } finally {
+    if (!isComplete) call.abort()
+    for (const part of parts) part.close()
+  }
+}
+
+async function countMessages (store: ImportDataStore, call: Call): Promise<number> {
+  const count = await store.countMessages(call)
+  if (!Number.isSafeInteger(count) || count < 0) throw new InvalidStoreAnswer('countMessages', 'a whole number, 0 or more')
+  return count
+}
+
+function logLeftOut (parts: ReadonlyArray<Pick<Part<never>, 'name' | 'leftOut'>>, { log }: Call): void {
+  if (!parts.some(({ leftOut }) => leftOut)) return
+  const leftOut = Object.fromEntries(parts.map(({ name, leftOut }) => [name, leftOut]))
+  log.warn({ leftOut }, 'Staged records without an import id were left out of the selection: their number, and the position of the first')
+}
