@@ -12,7 +12,7 @@ const CHUNK_LENGTH = 64 * 1024
 const TURN_LENGTH = 512 * 1024
 
 /** How many characters a slice of records counts for at least: records that are left out take time, too. */
-const LEAST_SLICE_LENGTH = 8 * 1024
+const LEAST_SLICE_LENGTH = 32 * 1024
 
 /**
  * Writes the selection of what is staged, as JSON: yields the chunks of each turn of the event loop, and returns the last. The first
@@ -40,7 +40,7 @@ export async function * writeSelection (
   let turnLength = 0
   let text = name === undefined ? '{' : `{"name":${JSON.stringify(name)},`
   try {
-    call.signal.throwIfAborted()
+    call.throwIfAborted()
     const count = countMessages(store, call)
     // Fail early: the count is the last to be needed, but may be the first to fail.
     count.catch(failure => call.abort(failure))
@@ -50,7 +50,7 @@ export async function * writeSelection (
       const opening = `"${part.name}":[`
       let separator = opening
       for (let items = await part.next(); items !== undefined; items = await part.next()) {
-        call.signal.throwIfAborted()
+        call.throwIfAborted()
         if (items !== '') {
           text += separator + items
           separator = ','
@@ -62,9 +62,11 @@ export async function * writeSelection (
         turnLength += Math.max(items.length, LEAST_SLICE_LENGTH)
         // Hold no batch while waiting: with many callers, their batches would take most of the memory.
         if (turnLength < TURN_LENGTH && !(part.isBetweenBatches && chunks.length > 0)) continue
-        // A large reply needs the parts that were opened ahead only later, and a database may close their cursors until then.
-        for (const other of parts) if (other !== part) other.close()
-        if (chunks.length > 0) yield chunks
+        if (chunks.length > 0) {
+          // A large reply needs the parts that were opened ahead only later, and a database may close their cursors until then.
+          for (const other of parts) if (other !== part) other.close()
+          yield chunks
+        }
         await nextTurn()
         turnLength = 0
       }
