@@ -9,10 +9,10 @@ const CALLERS = 50
 const USERS = 200_000
 
 /**
- * The maximum memory of fifty large replies together, in MiB. They take about 85 on Node.js 20 and 110 to 145 on newer versions, which let
- * the heap grow further. If the memory per caller doubled, they would exceed this limit.
+ * The maximum memory of fifty large replies together, in MiB. They take about 50 on Node.js 20 and 22, and up to 160 on newer versions,
+ * which let the heap grow further. If the memory per caller doubled, they would exceed this limit.
  */
-const LIMIT = Number(process.versions.node.split('.')[0]) < 22 ? 140 : 220
+const LIMIT = Number(process.versions.node.split('.')[0]) < 24 ? 95 : 220
 
 /** The path of the route in the fixture's server, without a prefix. */
 const start = 'GET /getImportFileData HTTP/1.1'

@@ -2,8 +2,12 @@ import { InvalidStoreAnswer } from '../errors.js'
 import { type Batches } from '../store.js'
 import { directMessages } from './items.js'
 
-/** How many records are converted to JSON at a time. Converting one at a time takes a third more time. */
-const SLICE_SIZE = 32
+/**
+ * How many records are converted to JSON at a time, and how many characters long records may make. With a half or the double of it, large
+ * replies take more memory (docs/performance.md).
+ */
+const SLICE_SIZE = 128
+const SLICE_LENGTH = 64 * 1024
 
 /** One array of the selection: reads its batches, and converts their records to the JSON of their items. */
 export class Part<Staged> {
@@ -15,6 +19,7 @@ export class Part<Staged> {
   #batch: readonly Staged[] | undefined
   #nextInBatch = 0
   #position = 0
+  #sliceSize = SLICE_SIZE
   #hasDirectMessages = false
 
   /**
@@ -42,12 +47,14 @@ export class Part<Staged> {
     this.#batch ??= await (this.#ahead ??= this.#read())
     if (this.#batch === undefined) return this.#takeDirectMessages()
     this.#ahead = undefined
-    const records = this.#batch.slice(this.#nextInBatch, this.#nextInBatch += SLICE_SIZE)
+    const records = this.#batch.slice(this.#nextInBatch, this.#nextInBatch += this.#sliceSize)
     if (this.#nextInBatch >= this.#batch.length) {
       this.#batch = undefined
       this.#nextInBatch = 0
     }
-    return JSON.stringify(this.#toItems(records)).slice(1, -1)
+    const text = JSON.stringify(this.#toItems(records)).slice(1, -1)
+    this.#sliceSize = Math.min(Math.ceil(records.length * SLICE_LENGTH / text.length) || SLICE_SIZE, SLICE_SIZE)
+    return text
   }
 
   /** Closes the batches with the iterator's `return`. A later `next` opens them again, from the beginning. */
