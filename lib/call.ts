@@ -15,21 +15,24 @@ export class Call implements StoreContext {
   get signal (): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController()
-      const abortIfDisconnected = () => { if (isDisconnected(this.reply)) this.#controller?.abort() }
-      abortIfDisconnected()
-      onClose(this.reply, abortIfDisconnected)
+      this.#abortIfDisconnected()
+      onClose(this.reply, () => this.#abortIfDisconnected())
     }
     return this.#controller.signal
   }
 
-  /** Throws when the caller has disconnected or the signal is aborted. */
+  abort (reason?: unknown): void {
+    if (!this.signal.aborted) this.#controller?.abort(reason)
+  }
+
+  /** Throws the reason when the signal is aborted or the caller has disconnected. */
   throwIfAborted (): void {
-    if (isDisconnected(this.reply)) throw new Error('The caller has disconnected')
+    this.#abortIfDisconnected()
     this.#controller?.signal.throwIfAborted()
   }
 
-  abort (reason?: unknown): void {
-    if (!this.signal.aborted) this.#controller?.abort(reason)
+  #abortIfDisconnected (): void {
+    if (isDisconnected(this.reply)) this.abort(new Error('The caller has disconnected'))
   }
 }
 
