@@ -11,24 +11,26 @@ export class Call implements StoreContext {
     this.log = reply.log
   }
 
-  /** Aborted when nothing more has to be read. It is created when it is first read: it would take a sixth of the time of a poll. */
-  get signal (): AbortSignal {
-    if (this.#controller === undefined) {
-      this.#controller = new AbortController()
-      this.#abortIfDisconnected()
-      onClose(this.reply, () => this.#abortIfDisconnected())
-    }
-    return this.#controller.signal
-  }
+  /** Aborted when nothing more has to be read. */
+  get signal (): AbortSignal { return this.#openController().signal }
 
-  abort (reason?: unknown): void {
-    if (!this.signal.aborted) this.#controller?.abort(reason)
-  }
+  /** Aborts the signal. Only the first reason counts. */
+  abort (reason?: unknown): void { this.#openController().abort(reason) }
 
   /** Throws the reason when the signal is aborted or the caller has disconnected. */
   throwIfAborted (): void {
     this.#abortIfDisconnected()
     this.#controller?.signal.throwIfAborted()
+  }
+
+  // Created when it is first needed: with its listeners, it would take a sixth of the time of a poll.
+  #openController (): AbortController {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      this.#abortIfDisconnected()
+      onClose(this.reply, () => this.#abortIfDisconnected())
+    }
+    return this.#controller
   }
 
   #abortIfDisconnected (): void {
