@@ -424,13 +424,14 @@ const noBatch: Record<string, unknown> = {
 
 for (const method of ['users', 'channels', 'contacts'] as const) {
   t.test(`invalid batches from ${method}() of a store cause a 500, and are logged`, async t => {
-    const message = `The store's ${method}() must return an iterable or async iterable of arrays`
+    const isNoIterable = `The store's ${method}() must return an iterable or async iterable of arrays`
+    const isNoArray = `The store's ${method}() must return its records in arrays, a batch at a time`
     const rows = [
-      ...Object.entries(noBatches).map(([kind, source]) => [kind, () => source] as const),
-      ...Object.entries(noBatch).map(([kind, batch]) => [`a batch: ${kind}`, () => [[], batch]] as const),
-      ...Object.entries(noBatch).map(([kind, batch]) => [`an async batch: ${kind}`, async function * () { yield batch }] as const)
+      ...Object.entries(noBatches).map(([kind, source]) => [kind, () => source, isNoIterable] as const),
+      ...Object.entries(noBatch).map(([kind, batch]) => [`a batch: ${kind}`, () => [[], batch], isNoArray] as const),
+      ...Object.entries(noBatch).map(([kind, batch]) => [`an async batch: ${kind}`, async function * () { yield batch }, isNoArray] as const)
     ]
-    for (const [kind, source] of rows) {
+    for (const [kind, source, message] of rows) {
       // If contacts() returns undefined, there are no contacts.
       if (method === 'contacts' && (kind === 'undefined' || kind === 'null')) continue
       const log = captureLog()
@@ -646,7 +647,7 @@ t.test('a failure after the first chunk aborts the connection: the body does not
   const rows: Array<[name: string, store: Partial<ImportDataStore>, message: string]> = [
     ['the store fails', { users: lost }, 'connection lost'],
     ['a batch is not an array', { users: async function * () { yield * watchedUsers(3).users(); yield 7 } as unknown as () => Batches<StagedUser> },
-      'must return an iterable or async iterable of arrays'],
+      'must return its records in arrays'],
     ['another import replaces it', {
       users: watchedUsers(3).users,
       latestOperation: async () => operation({ id: `operation-${operations++}` })

@@ -68,9 +68,11 @@ export class Part<Staged> {
   }
 
   async #read (): Promise<readonly Staged[] | undefined> {
-    const { done, value } = await (this.#iterator ??= iteratorOf(this.batches()))?.next() ?? {}
+    this.#iterator ??= iteratorOf(this.batches())
+    if (this.#iterator === undefined) throw new InvalidStoreAnswer(this.name, 'an iterable or async iterable of arrays')
+    const { done, value } = await this.#iterator.next()
     if (done) this.#iterator = undefined
-    else if (!Array.isArray(value)) throw new InvalidStoreAnswer(this.name, 'an iterable or async iterable of arrays')
+    else if (!Array.isArray(value)) throw new InvalidStoreAnswer(this.name, 'its records in arrays, a batch at a time')
     return done ? undefined : value
   }
 
@@ -94,6 +96,8 @@ export class Part<Staged> {
   }
 }
 
+// A string is iterable, too, but has no batches.
 function iteratorOf<Batch> (batches: Partial<AsyncIterable<Batch> & Iterable<Batch>> | null | undefined) {
+  if (typeof batches !== 'object') return undefined
   return batches?.[Symbol.asyncIterator]?.() ?? batches?.[Symbol.iterator]?.()
 }
