@@ -13,13 +13,18 @@ export class ReadLimit {
     this.signal = caller === undefined ? this.#deadline.signal : AbortSignal.any([caller, this.#deadline.signal])
   }
 
-  /** Waits for a read of the driver, which rejects with ReadTimeout or the caller's reason as soon as the signal is aborted. */
+  /** What the read gives. Rejects with ReadTimeout, or with the caller's reason, without waiting for it any longer. */
   async wait<T> (read: Promise<T>): Promise<T> {
+    const { signal } = this
     const timer = setTimeout(() => this.#deadline.abort(new ReadTimeout(this.maxTimeMS)), this.maxTimeMS)
+    let giveUp!: () => void
+    const givenUp = new Promise<never>((_resolve, reject) => { giveUp = () => reject(signal.reason) })
+    signal.addEventListener('abort', giveUp)
     try {
-      return await read
+      return await Promise.race([read, givenUp])
     } finally {
       clearTimeout(timer)
+      signal.removeEventListener('abort', giveUp)
     }
   }
 }
