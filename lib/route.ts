@@ -51,6 +51,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     return operation
   }
 
+  // Starts `prepare` when the file is loaded. Throws when a preparation has failed.
   function isWaiting ({ operation, meaning }: Outcome, request: FastifyRequest): boolean {
     if (meaning === 'waiting') preparation?.check(operation)
     if (meaning !== 'loaded' || preparation === undefined) return meaning === 'waiting'
