@@ -1,5 +1,5 @@
-import { type Side } from './server-process.js'
-import { type Work } from './work.js'
+import type { Side } from './server-process.js'
+import type { Work } from './work.js'
 
 /** The figures that are measured. */
 export const figures = {

@@ -3,7 +3,7 @@ import { type IncomingHttpHeaders, type IncomingMessage, get } from 'node:http'
 import { type Socket, connect } from 'node:net'
 import { setTimeout } from 'node:timers/promises'
 import autocannon from 'autocannon'
-import { type Values } from './cases.js'
+import type { Values } from './cases.js'
 import { credentials } from './work.js'
 
 // The callers. They run in another process than the servers.

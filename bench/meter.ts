@@ -1,7 +1,7 @@
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
-import { type Values } from './cases.js'
+import type { Values } from './cases.js'
 
 // Runs in a separate thread, because memory grows most while the event loop is blocked.
 const SAMPLER = `

@@ -1,6 +1,6 @@
 import { type Bound, type Figure, bounds, figures, sideTitles } from './cases.js'
-import { type Measured } from './measure.js'
-import { type Side } from './server-process.js'
+import type { Measured } from './measure.js'
+import type { Side } from './server-process.js'
 
 /** The results of a run of the benchmark on one version of Node.js, as written to JSON. */
 export interface Results {

@@ -2,9 +2,9 @@ import { type ChildProcess, execFile, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { type Values } from './cases.js'
-import { type Reply } from './client.js'
-import { type Work } from './work.js'
+import type { Values } from './cases.js'
+import type { Reply } from './client.js'
+import type { Work } from './work.js'
 
 /** What is measured: the plugin, an earlier version of it, or a baseline. */
 export type Side = 'ours' | 'earlier' | 'rocket-chat' | 'bare' | 'raw-drain'

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { type Db } from 'mongodb'
-import { type ImportFileDataOptions, type ImportOperation, type StagedChannel, type StagedUser } from '../lib/index.js'
+import type { Db } from 'mongodb'
+import type { ImportFileDataOptions, ImportOperation, StagedChannel, StagedUser } from '../lib/index.js'
 
 /** What a server replies with: a selection of `users` users, or a waiting reply. */
 export interface Work {

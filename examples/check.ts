@@ -1,4 +1,4 @@
-import { type Collection, type Db, type Document } from 'mongodb'
+import type { Collection, Db, Document } from 'mongodb'
 import { isScript } from './launch.js'
 import { createClient } from './read-database.js'
 import { StartupError } from './startup-error.js'

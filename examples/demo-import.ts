@@ -1,4 +1,4 @@
-import { type ImportCount, type ImportOperation, type ImportStatus } from '../lib/index.js'
+import type { ImportCount, ImportOperation, ImportStatus } from '../lib/index.js'
 import { type RocketChatDocuments, type RocketChatOptions, rocketChatDump } from '../lib/rocketchat/index.js'
 
 interface Step {

@@ -1,7 +1,7 @@
 import { STATUS_CODES } from 'node:http'
-import { type Socket } from 'node:net'
-import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import { type ErrorReply } from '../lib/index.js'
+import type { Socket } from 'node:net'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { ErrorReply } from '../lib/index.js'
 
 // The plugin handles the errors of its own route only. These handlers reply for the rest of the server, in the same format.
 

@@ -1,5 +1,5 @@
-import { type FastifyPluginAsync } from 'fastify'
-import { type ImportDataStore } from '../lib/index.js'
+import type { FastifyPluginAsync } from 'fastify'
+import type { ImportDataStore } from '../lib/index.js'
 
 /** The time in milliseconds that the database has to answer before the server counts as not ready. */
 const READY_WITHIN = 5000

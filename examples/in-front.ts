@@ -2,7 +2,7 @@ import proxy from '@fastify/http-proxy'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { type Output, isScript, launch } from './launch.js'
 import { createImportApi, loggerOptions } from './server.js'
-import { type Settings } from './settings.js'
+import type { Settings } from './settings.js'
 import { StartupError } from './startup-error.js'
 
 /**

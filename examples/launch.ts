@@ -2,7 +2,7 @@ import { existsSync, realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import closeWithGrace from 'close-with-grace'
-import { type FastifyInstance } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { type Settings, readSettings, usage } from './settings.js'
 import { StartupError, listenFailure } from './startup-error.js'
 

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { type Readable, pipeline } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import { EJSON } from 'bson'
-import { type RocketChatDocuments } from '../lib/rocketchat/index.js'
+import type { RocketChatDocuments } from '../lib/rocketchat/index.js'
 import { type JsonDocument, NotExtendedJson, isDocument, readDocuments, reasonOf } from './read-documents.js'
 import { StartupError } from './startup-error.js'
 

@@ -1,8 +1,8 @@
-import { type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
-import { type Batches, type ImportDataStore, type Prepare } from '../lib/index.js'
-import { type Settings } from './settings.js'
+import type { Batches, ImportDataStore, Prepare } from '../lib/index.js'
+import type { Settings } from './settings.js'
 import { StartupError } from './startup-error.js'
 
 /** The plugin options that are measured. */

@@ -1,7 +1,7 @@
 import http, { type IncomingMessage } from 'node:http'
 import https from 'node:https'
 import { setTimeout } from 'node:timers/promises'
-import { type Prepare } from '../lib/index.js'
+import type { Prepare } from '../lib/index.js'
 
 /** How many characters of the beginning and of the end of a reply are kept. The rest is read and discarded. */
 const BEGINNING_LENGTH = 4096

@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises'
-import { type FastifyInstance } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { MongoClient } from 'mongodb'
 import { type RocketChatOptions, rocketChatDatabase } from '../lib/rocketchat/index.js'
 import { StartupError } from './startup-error.js'

@@ -1,4 +1,4 @@
-import { type Settings } from './settings.js'
+import type { Settings } from './settings.js'
 
 /** An error that prevents the start of the server, and that its user can fix. The message is one line that says how. */
 export class StartupError extends Error {}

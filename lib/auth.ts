@@ -1,7 +1,7 @@
-import { type FastifyRequest } from 'fastify'
+import type { FastifyRequest } from 'fastify'
 import { Forbidden, Unauthorized, errorForReply } from './errors.js'
 import { isObject } from './option-checks.js'
-import { type Credentials, type ResolvedOptions } from './options.js'
+import type { Credentials, ResolvedOptions } from './options.js'
 
 /** The authenticated caller. */
 export interface Caller {

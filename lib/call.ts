@@ -1,6 +1,6 @@
-import { type Writable } from 'node:stream'
-import { type FastifyBaseLogger, type FastifyReply } from 'fastify'
-import { type StoreContext } from './store.js'
+import type { Writable } from 'node:stream'
+import type { FastifyBaseLogger, FastifyReply } from 'fastify'
+import type { StoreContext } from './store.js'
 
 /** One call of the route, which the store gets. */
 export class Call implements StoreContext {

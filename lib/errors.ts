@@ -1,6 +1,6 @@
 import { STATUS_CODES } from 'node:http'
 import createError from '@fastify/error'
-import { type ErrorReply } from './schemas.js'
+import type { ErrorReply } from './schemas.js'
 
 /** An option is missing or wrong; thrown at registration. Arguments: the option, what was expected, what it is. */
 export const InvalidOption = createError<[option: string, expected: string, actual: string]>(

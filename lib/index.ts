@@ -1,6 +1,6 @@
-import {
-  type FastifyBaseLogger, type FastifyPluginAsync, type FastifyRegisterOptions, type FastifyTypeProvider, type RawServerBase,
-  type RawServerDefault
+import type {
+  FastifyBaseLogger, FastifyPluginAsync, FastifyRegisterOptions, FastifyTypeProvider, RawServerBase,
+  RawServerDefault
 } from 'fastify'
 import fp from 'fastify-plugin'
 import { type HasPermission, type ImportFileDataOptions, resolveOptions } from './options.js'

@@ -1,9 +1,9 @@
-import { type FastifyBaseLogger, type FastifyRequest, type RouteShorthandOptions } from 'fastify'
+import type { FastifyBaseLogger, FastifyRequest, RouteShorthandOptions } from 'fastify'
 import { closest, distance } from 'fastest-levenshtein'
 import { InvalidOption } from './errors.js'
 import { type Kind, demand, describe } from './option-checks.js'
-import { type ImportOperation } from './operation.js'
-import { type ImportDataStore } from './store.js'
+import type { ImportOperation } from './operation.js'
+import type { ImportDataStore } from './store.js'
 
 /** The credentials of a caller: the two headers, unchanged. */
 export interface Credentials {

@@ -1,4 +1,4 @@
-import { type FastifyReply, type FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import { append } from 'vary'
 import { isDisconnected } from './call.js'
 import { toErrorReply } from './errors.js'

@@ -1,5 +1,5 @@
-import { type FastifyBaseLogger } from 'fastify'
-import { type ImportOperation } from './operation.js'
+import type { FastifyBaseLogger } from 'fastify'
+import type { ImportOperation } from './operation.js'
 
 /**
  * Where the import data is, as the plugin reads it. The plugin never writes.

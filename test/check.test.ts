@@ -1,6 +1,6 @@
 import { PassThrough } from 'node:stream'
 import { fileURLToPath } from 'node:url'
-import { type Document } from 'mongodb'
+import type { Document } from 'mongodb'
 import t, { type Test } from 'tap'
 import { check, checkIfRun } from '../examples/check.js'
 import { loadDump } from '../examples/load-dump.js'

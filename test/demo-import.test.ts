@@ -2,7 +2,7 @@ import t, { type Test } from 'tap'
 import { demoImport } from '../examples/demo-import.js'
 import { loadDump } from '../examples/load-dump.js'
 import { SAMPLE_IMPORT } from '../examples/settings.js'
-import { type Waiting } from '../lib/index.js'
+import type { Waiting } from '../lib/index.js'
 import { type RocketChatDocuments, hashLoginToken } from '../lib/rocketchat/index.js'
 import { build as buildPlugin, call, caller } from './fixtures/build.js'
 

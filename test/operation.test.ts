@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 import t, { type Test } from 'tap'
-import { type ImportFileDataOptions, type ImportOperation } from '../lib/index.js'
+import type { ImportFileDataOptions, ImportOperation } from '../lib/index.js'
 import { importStatuses } from '../lib/operation.js'
 import { build, call, captureLog, levels, NOTHING_STAGED, operation, recorded, storeOf } from './fixtures/build.js'
 

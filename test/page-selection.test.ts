@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { type Page } from 'playwright-core'
+import type { Page } from 'playwright-core'
 import { ADA, inBrowser, manyUsers, rows, sample } from './fixtures/page.js'
 
 inBrowser('the filter applies to all tables, and shows the number of matches', () => sample, async (t, { page, ask, reads }) => {

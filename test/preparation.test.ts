@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
-import { type ImportOperation, type Prepare, type PrepareContext } from '../lib/index.js'
+import type { ImportOperation, Prepare, PrepareContext } from '../lib/index.js'
 import { NOTHING_STAGED, build, call, caller, operation, storeOf } from './fixtures/build.js'
 import { statuses, FILE_FORMAT_INVALID, preparing, loaded, ago, storeWith, replyTo, stopClock, logInto, headerOf, send } from './fixtures/progress.js'
 import { deferred, listen } from './fixtures/streaming.js'

@@ -1,10 +1,10 @@
 import { once } from 'node:events'
 import { type IncomingMessage, type RequestListener, type ServerResponse, createServer } from 'node:http'
-import { type AddressInfo } from 'node:net'
-import { type FastifyInstance } from 'fastify'
+import type { AddressInfo } from 'node:net'
+import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { prepareByRocketChat } from '../examples/prepare-by-rocketchat.js'
-import { type ImportOperation } from '../lib/index.js'
+import type { ImportOperation } from '../lib/index.js'
 import { NOTHING_STAGED, URL, build as buildPlugin, call, caller, operation, storeOf } from './fixtures/build.js'
 
 const credentials = { userId: caller['x-user-id'], authToken: caller['x-auth-token'] }

@@ -1,5 +1,5 @@
 import Fastify, { type FastifyInstance } from 'fastify'
-import { type ZodTypeProvider } from 'fastify-type-provider-zod'
+import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import t from 'tap'
 import { importFileData, type ImportFileDataOptions, type ImportOperation } from '../lib/index.js'
 import { type DatabaseLike, rocketChatDatabase, rocketChatDump } from '../lib/rocketchat/index.js'

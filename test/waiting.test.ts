@@ -1,5 +1,5 @@
 import t from 'tap'
-import { type ImportOperation, type ImportStatus } from '../lib/index.js'
+import type { ImportOperation, ImportStatus } from '../lib/index.js'
 import { NOTHING_STAGED, build, call, operation } from './fixtures/build.js'
 import { WAITING, SETTLED, statuses, preparing, malformed, ago, storeWith, replyTo, stopClock, logInto } from './fixtures/progress.js'
 

@@ -1,5 +1,5 @@
-import { type FastifyInstance, type FastifyRequest } from 'fastify'
-import { type ImportFileDataOptions } from '../../lib/index.js'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { ImportFileDataOptions } from '../../lib/index.js'
 
 const kUser = Symbol('user')
 

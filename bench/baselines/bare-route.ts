@@ -1,5 +1,5 @@
-import { type RouteHandlerMethod } from 'fastify'
-import { type Reply } from '../client.js'
+import type { RouteHandlerMethod } from 'fastify'
+import type { Reply } from '../client.js'
 
 /** Headers that Node.js and Fastify add themselves. */
 const OWN_HEADERS = ['connection', 'content-length', 'date', 'keep-alive']

@@ -1,5 +1,5 @@
-import { type Db } from 'mongodb'
-import { type RouteHandlerMethod } from 'fastify'
+import type { Db } from 'mongodb'
+import type { RouteHandlerMethod } from 'fastify'
 
 /** The limit of reading from Rocket.Chat's database: the same cursors and count, without processing the bytes. */
 export function rawDrain (db: Db): RouteHandlerMethod {

@@ -1,5 +1,5 @@
-import { type RouteHandlerMethod } from 'fastify'
-import { type Batches, type ImportDataStore, type StoreContext } from '../../lib/index.js'
+import type { RouteHandlerMethod } from 'fastify'
+import type { Batches, ImportDataStore, StoreContext } from '../../lib/index.js'
 
 const NAMES: Record<string, string> = { slack: 'Slack' }
 

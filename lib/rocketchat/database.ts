@@ -1,6 +1,6 @@
 import { CursorClosed } from '../errors.js'
 import { demand } from '../option-checks.js'
-import { type StoreContext } from '../store.js'
+import type { StoreContext } from '../store.js'
 import * as rocketChat from './documents.js'
 import { ReadLimit } from './read-limit.js'
 

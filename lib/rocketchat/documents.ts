@@ -1,9 +1,9 @@
 import { hash } from 'node:crypto'
 import { inspect } from 'node:util'
-import { type ImportCount, type ImportOperation } from '../operation.js'
-import { type ImportFileDataOptions } from '../options.js'
+import type { ImportCount, ImportOperation } from '../operation.js'
+import type { ImportFileDataOptions } from '../options.js'
 import { bsonType, plainValue } from '../plain-value.js'
-import { type StagedChannel, type StagedContact, type StagedUser } from '../store.js'
+import type { StagedChannel, StagedContact, StagedUser } from '../store.js'
 
 // Rocket.Chat's documents (contract.md, "Documents"), with the fields that the reply needs.
 

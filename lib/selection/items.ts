@@ -1,6 +1,6 @@
 import { plainValue } from '../plain-value.js'
-import { type ChannelItem, type ContactItem, type UserItem } from '../schemas.js'
-import { type StagedChannel, type StagedContact, type StagedUser } from '../store.js'
+import type { ChannelItem, ContactItem, UserItem } from '../schemas.js'
+import type { StagedChannel, StagedContact, StagedUser } from '../store.js'
 
 // Staged records come from an uploaded file, so their fields may have any type. Malformed fields get the defaults of the contract.
 // A record without an import id has no item, because no client could select it.

@@ -1,5 +1,5 @@
 import { InvalidStoreAnswer } from '../errors.js'
-import { type Batches } from '../store.js'
+import type { Batches } from '../store.js'
 import { directMessages } from './items.js'
 
 /**

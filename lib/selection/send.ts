@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream'
-import { type FastifyReply } from 'fastify'
+import type { FastifyReply } from 'fastify'
 import { isDisconnected, onClose } from '../call.js'
 import { JSON_TYPE, sendJson } from '../replies.js'
 

@@ -1,6 +1,6 @@
-import { type Call } from '../call.js'
+import type { Call } from '../call.js'
 import { InvalidStoreAnswer } from '../errors.js'
-import { type ImportDataStore } from '../store.js'
+import type { ImportDataStore } from '../store.js'
 import { channelItem, contactItem, userItem } from './items.js'
 import { Part } from './part.js'
 import { nextTurn } from './turns.js'

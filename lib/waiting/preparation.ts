@@ -1,7 +1,7 @@
-import { type FastifyBaseLogger } from 'fastify'
+import type { FastifyBaseLogger } from 'fastify'
 import { FileFormatInvalid, PreparationWithoutEffect } from '../errors.js'
 import { type ImportOperation, updateTimeOf } from '../operation.js'
-import { type Credentials, type Prepare } from '../options.js'
+import type { Credentials, Prepare } from '../options.js'
 
 /** How many operations are remembered after their preparation. A replica that lags may return an operation that is not the newest. */
 const REMEMBERED = 100

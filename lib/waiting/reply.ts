@@ -1,5 +1,5 @@
 import { type ImportOperation, countedKinds, updateTimeOf } from '../operation.js'
-import { type Waiting } from '../schemas.js'
+import type { Waiting } from '../schemas.js'
 import { entityTagOf } from './etag.js'
 import { keepLast } from './keep-last.js'
 
