@@ -26,44 +26,36 @@ export const countedKinds = ['total', 'completed', 'error', 'users', 'channels',
 /** How many records an operation has staged of each kind, has in total, has imported and has failed to import; each only once known. */
 export type ImportCount = { [kind in typeof countedKinds[number]]?: number }
 
-type Meaning = 'waiting' | 'settled' | 'staged' | 'loaded' | 'failed'
+/** All of Rocket.Chat's statuses, by what they mean for the reply (contract.md, "What it does, step by step", 5). */
+const STATUSES = {
+  /** A waiting reply, while the operation is valid. */
+  waiting: [
+    'importer_downloading_file', 'importer_preparing_started', 'importer_preparing_users', 'importer_preparing_channels',
+    'importer_preparing_contacts', 'importer_preparing_messages'
+  ],
+  /** The selection, which cannot change any more. */
+  settled: ['importer_user_selection', 'importer_import_cancelled'],
+  /** The selection of what is staged so far. */
+  staged: [
+    'importer_new', 'importer_uploading', 'importer_importing_started', 'importer_importing_users', 'importer_importing_contacts',
+    'importer_importing_channels', 'importer_importing_messages', 'importer_importing_files', 'importer_finishing', 'importer_done'
+  ],
+  /** A file that waits for `prepare`; without a file the same as `staged`. */
+  loaded: ['importer_file_loaded'],
+  /** An error. */
+  failed: ['importer_import_failed']
+} as const
 
-/**
- * What each status of an import operation means for the reply (contract.md, "What it does, step by step", 5):
- * `waiting` while it is valid; `settled`: the selection, which cannot change any more; `staged`: the selection of what is
- * staged so far; `loaded`: a file that waits for `prepare`, otherwise the same; `failed`: an error.
- */
-const MEANINGS = {
-  importer_new: 'staged',
-  importer_uploading: 'staged',
-  importer_downloading_file: 'waiting',
-  importer_file_loaded: 'loaded',
-  importer_preparing_started: 'waiting',
-  importer_preparing_users: 'waiting',
-  importer_preparing_channels: 'waiting',
-  importer_preparing_contacts: 'waiting',
-  importer_preparing_messages: 'waiting',
-  importer_user_selection: 'settled',
-  importer_importing_started: 'staged',
-  importer_importing_users: 'staged',
-  importer_importing_contacts: 'staged',
-  importer_importing_channels: 'staged',
-  importer_importing_messages: 'staged',
-  importer_importing_files: 'staged',
-  importer_finishing: 'staged',
-  importer_done: 'staged',
-  importer_import_failed: 'failed',
-  importer_import_cancelled: 'settled'
-} as const satisfies Record<string, Meaning>
+/** What a status can mean. An unknown one means `staged`. */
+type Meaning = keyof typeof STATUSES
+
+const MEANINGS = ['waiting', 'settled', 'loaded', 'failed'] as const
 
 /** A status of an import operation, as Rocket.Chat names it. */
-export type ImportStatus = keyof typeof MEANINGS
+export type ImportStatus = typeof STATUSES[Meaning][number]
 
 /** All of Rocket.Chat's statuses. */
-export const importStatuses = Object.keys(MEANINGS)
-
-/** Whether a status is one of Rocket.Chat's. */
-export const isImportStatus = (status: unknown): status is ImportStatus => typeof status === 'string' && Object.hasOwn(MEANINGS, status)
+export const importStatuses: readonly ImportStatus[] = Object.values(STATUSES).flat()
 
 /** What an operation means for the reply. */
 export interface Outcome {
@@ -85,7 +77,7 @@ export function outcomeOf (operation: ImportOperation | null, importers: Readonl
   const { importerKey, status, file, valid } = operation
   const name = importerKey ? importers.get(importerKey) : undefined
   if (importerKey && name === undefined) throw new ImporterNotDefined(importerKey)
-  const meaning = isImportStatus(status) ? MEANINGS[status] : 'staged'
+  const meaning = MEANINGS.find(meaning => STATUSES[meaning].some(known => known === status)) ?? 'staged'
   if (meaning === 'failed') throw new FileFormatInvalid()
   if (meaning === 'waiting' && valid === false) throw new OperationInvalid()
   return { operation, name, meaning: meaning === 'loaded' && !file ? 'staged' : meaning }

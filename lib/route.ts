@@ -2,7 +2,7 @@ import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest }
 import { type Caller, kCaller } from './auth.js'
 import { Call } from './call.js'
 import { InvalidStoreAnswer, OperationChanged, errorForReply } from './errors.js'
-import { type ImportOperation, type Outcome, isImportStatus, isSameImport, outcomeOf } from './operation.js'
+import { type ImportOperation, type Outcome, importStatuses, isSameImport, outcomeOf } from './operation.js'
 import type { ResolvedOptions } from './options.js'
 import { kRetryAfter, sendJson } from './replies.js'
 import { sendText } from './selection/send.js'
@@ -66,7 +66,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
 
   function reportUnknownStatus (status: unknown, log: FastifyBaseLogger): void {
     const word = typeof status === 'string' ? status : typeof status
-    if (isImportStatus(status) || reportedStatuses.has(word)) return
+    if (importStatuses.some(known => known === status) || reportedStatuses.has(word)) return
     reportedStatuses.add(word)
     log.warn({ status }, 'The import operation has an unknown status: the reply is the selection of what is staged')
   }
