@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import { Forbidden, Unauthorized, errorForReply } from './errors.js'
+import { Forbidden, Unauthorized, withErrorForReply } from './errors.js'
 import { isObject } from './option-checks.js'
 import type { Credentials, ResolvedOptions } from './options.js'
 
@@ -17,29 +17,21 @@ export const kCaller = Symbol('fastify-import-file-data.caller')
  * because `@fastify/auth` takes any return value, even false, as success.
  */
 export function createAuthFunctions ({ lookupUser, hasPermission }: Pick<ResolvedOptions, 'lookupUser' | 'hasPermission'>) {
-  /** Finds the caller. Throws `Unauthorized`, or an `errorForReply`. */
+  /** Finds the caller. Throws `Unauthorized`, or as `withErrorForReply` does. */
   async function authenticate (request: FastifyRequest): Promise<void> {
     const userId = readHeader('x-user-id', request)
     const authToken = readHeader('x-auth-token', request)
     if (userId === undefined || authToken === undefined) throw new Unauthorized()
     const credentials = { userId, authToken }
-    try {
-      const user = await lookupUser(credentials, request)
-      if (!isObject(user)) throw new Unauthorized()
-      request.setDecorator<Caller>(kCaller, { credentials, user })
-    } catch (failure) {
-      throw errorForReply(failure)
-    }
+    const user = await withErrorForReply(() => lookupUser(credentials, request))
+    if (!isObject(user)) throw new Unauthorized()
+    request.setDecorator<Caller>(kCaller, { credentials, user })
   }
 
-  /** Checks the permission of the caller. Throws `Forbidden`, or an `errorForReply`. */
+  /** Checks the permission of the caller. Throws `Forbidden`, or as `withErrorForReply` does. */
   async function authorize (request: FastifyRequest): Promise<void> {
     const { user } = request.getDecorator<Caller>(kCaller)
-    try {
-      if (await hasPermission(user, 'run-import', request) !== true) throw new Forbidden()
-    } catch (failure) {
-      throw errorForReply(failure)
-    }
+    if (await withErrorForReply(() => hasPermission(user, 'run-import', request)) !== true) throw new Forbidden()
   }
 
   return [authenticate, authorize]

@@ -69,12 +69,16 @@ export const InternalServerError = replyError('error-internal-server-error', 'In
 const RATE_LIMIT_WINDOW_SECONDS = 60
 
 /**
- * The error that the failure of an injected function means for the reply. An error with a 4xx `statusCode` stays as it is, so that a
+ * Returns what `call` returns. Its failure becomes the error for the reply: an error with a 4xx `statusCode` stays as it is, so that a
  * host can refuse a caller, and so does an `InvalidStoreAnswer`. Any other becomes the cause of a `ServiceUnavailable`: by its
  * class, a fault in a function cannot be distinguished from an outage (`fetch` throws a TypeError when the network is down).
  */
-export function errorForReply (failure: unknown): unknown {
-  return isClientError(failure) || failure instanceof InvalidStoreAnswer ? failure : new ServiceUnavailable({ cause: failure })
+export async function withErrorForReply<Result> (call: () => Result | Promise<Result>): Promise<Result> {
+  try {
+    return await call()
+  } catch (failure) {
+    throw isClientError(failure) || failure instanceof InvalidStoreAnswer ? failure : new ServiceUnavailable({ cause: failure })
+  }
 }
 
 /**
@@ -84,10 +88,9 @@ export function errorForReply (failure: unknown): unknown {
  * @param retryAfter the reply's `Retry-After` header, if it is set already: seconds
  */
 export function toErrorReply (error: unknown, retryAfter: unknown): { statusCode: number, body: ErrorReply } {
-  if (error instanceof Unauthorized || error instanceof Forbidden) {
-    return { statusCode: error.statusCode, body: { success: false, error: error.message } }
-  }
   const { statusCode, message, code } = publicErrorOf(error, Number(retryAfter))
+  // The contract's two replies without a code.
+  if (error instanceof Unauthorized || error instanceof Forbidden) return { statusCode, body: { success: false, error: message } }
   const text = STATUS_CODES[statusCode] ?? 'Unknown'
   const errorType = typeof code === 'string' ? code : `error-${text.toLowerCase().replace(/[^a-z]+/g, '-')}`
   return { statusCode, body: { success: false, error: `${message || text} [${errorType}]`, errorType } }
@@ -100,11 +103,10 @@ function publicErrorOf (error: unknown, retryAfter: number): ClientError {
   return error.statusCode === 429 ? new TooManyRequests(retryAfter > 0 ? Math.ceil(retryAfter) : RATE_LIMIT_WINDOW_SECONDS) : error
 }
 
-const isClientError = (error: unknown): error is ClientError => statusCodeOf(error) >= 400 && statusCodeOf(error) < 500
+const isClientError = (error: unknown): error is ClientError => Math.floor(statusCodeOf(error) / 100) === 4
 
 function statusCodeOf (error: unknown): number {
-  const statusCode = error instanceof Error && 'statusCode' in error ? error.statusCode : undefined
-  return Number.isInteger(statusCode) ? Number(statusCode) : NaN
+  return error instanceof Error && 'statusCode' in error && Number.isInteger(error.statusCode) ? Number(error.statusCode) : NaN
 }
 
 /** An error whose `code` is one of the contract's, which the reply repeats as `errorType`. */

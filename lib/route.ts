@@ -1,7 +1,7 @@
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Caller, kCaller } from './auth.js'
 import { Call } from './call.js'
-import { InvalidStoreAnswer, OperationChanged, errorForReply } from './errors.js'
+import { InvalidStoreAnswer, OperationChanged, withErrorForReply } from './errors.js'
 import { type ImportOperation, type Outcome, importStatuses, isSameImport, outcomeOf } from './operation.js'
 import type { ResolvedOptions } from './options.js'
 import { kRetryAfter, sendJson } from './replies.js'
@@ -26,16 +26,12 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
 
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const call = new Call(reply)
-    try {
-      const outcome = outcomeOf(await latestOperation(call), importers)
-      const { operation, name, meaning } = outcome
-      reportUnknownStatus(operation.status, call.log)
-      if (isWaiting(outcome, request)) return sendWaiting(operation, name, request, reply)
-      if (meaning === 'settled' && isNotModified(request, reply, selectionTag(operation, name))) return reply.code(304).send()
-      return await sendText(reply, writeSelection(store, call, name, () => confirmUnchanged(outcome, call)), writeTimeout)
-    } catch (failure) {
-      throw errorForReply(failure)
-    }
+    const outcome = outcomeOf(await latestOperation(call), importers)
+    const { operation, name, meaning } = outcome
+    reportUnknownStatus(operation.status, call.log)
+    if (isWaiting(outcome, request)) return sendWaiting(operation, name, request, reply)
+    if (meaning === 'settled' && isNotModified(request, reply, selectionTag(operation, name))) return reply.code(304).send()
+    return await sendText(reply, writeSelection(store, call, name, () => confirmUnchanged(outcome, call)), writeTimeout)
   }
 
   function sendWaiting (operation: ImportOperation, name: string | undefined, request: FastifyRequest, reply: FastifyReply): FastifyReply {
@@ -72,7 +68,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   }
 
   if (preparation) instance.addHook('onClose', () => preparation.close())
-  return handle
+  return (request: FastifyRequest, reply: FastifyReply) => withErrorForReply(() => handle(request, reply))
 }
 
 // Sets the ETag, and compares it with those that the caller has.
