@@ -3,8 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, Fast
 import { createAuthFunctions, kCaller } from './auth.js'
 import { MethodNotAllowed, NotFound, toErrorReply } from './errors.js'
 import type { ResolvedOptions } from './options.js'
-import { kRetryAfter, markAsPrivate, replyToError } from './replies.js'
-import { replySchemas } from './reply-schemas.js'
+import { kRetryAfter, markAsPrivate, replySchemas, replyToError } from './replies.js'
 import { createHandler } from './route.js'
 import { headersSchema } from './schemas.js'
 
