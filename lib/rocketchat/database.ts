@@ -1,14 +1,13 @@
-import { CursorClosed } from '../errors.js'
+import pTimeout from 'p-timeout'
+import { CursorClosed, ReadTimeout } from '../errors.js'
 import { demand } from '../option-checks.js'
-import type { StoreContext } from '../store.js'
 import * as rocketChat from './documents.js'
-import { ReadLimit } from './read-limit.js'
 
-/** Overrides settings of the host's client, so that the driver returns documents whose numbers are plain values. */
-const PLAIN = { raw: false, promoteValues: true, promoteLongs: true }
-
-/** For documents: a 64-bit integer becomes a bigint, because a number would round it. */
-const EXACT = { ...PLAIN, useBigInt64: true }
+/**
+ * Overrides settings of the host's client, so that the driver returns documents whose numbers are plain values. A 64-bit integer becomes a
+ * bigint, because a number would round it.
+ */
+const EXACT = { raw: false, promoteValues: true, promoteLongs: true, useBigInt64: true }
 
 /** The part of a `Db` of the MongoDB driver that is used. A host without MongoDB needs no driver, not even its types. */
 export interface DatabaseLike { collection (name: string): CollectionLike }
@@ -59,25 +58,36 @@ export function rocketChatDatabase (
   demand('maxTimeMS', maxTimeMS, 'a whole number of milliseconds above 0')
   const data = db.collection('rocketchat_import_data')
 
-  function findOne<Found> (collection: string, filter: object, options: object, signal?: AbortSignal): Promise<Found | null> {
-    const limit = new ReadLimit(maxTimeMS, signal)
-    return limit.wait(db.collection(collection).findOne<Found>(filter, { ...options, ...EXACT, maxTimeMS, signal: limit.signal }))
+  // MongoDB's own limit, `maxTimeMS`, does not help where the network or MongoDB itself stands still. So a read also ends here, at once,
+  // when it takes longer or when the caller is gone. The signal is for the driver, so that it gives up, too.
+  function limitReads (caller?: AbortSignal) {
+    const deadline = new AbortController()
+    const signal = caller === undefined ? deadline.signal : AbortSignal.any([caller, deadline.signal])
+    function fallback (): never {
+      deadline.abort(new ReadTimeout(maxTimeMS))
+      throw deadline.signal.reason
+    }
+    const within = <Result>(read: Promise<Result>) => pTimeout(read, { milliseconds: maxTimeMS, fallback, signal })
+    return { signal, within, options: { ...EXACT, maxTimeMS, signal } }
   }
 
-  async function * staged (filter: object, fields: readonly string[], { signal }: StoreContext): AsyncGenerator<rocketChat.StagedData[]> {
-    const limit = new ReadLimit(maxTimeMS, signal)
+  function findOne<Found> (collection: string, filter: object, own: object, caller?: AbortSignal): Promise<Found | null> {
+    const { within, options } = limitReads(caller)
+    return within(db.collection(collection).findOne<Found>(filter, { ...own, ...options }))
+  }
+
+  async function * staged (filter: object, fields: readonly string[], caller: AbortSignal): AsyncGenerator<rocketChat.StagedData[]> {
+    const { signal, within, options } = limitReads(caller)
     const projection = { _id: 0, ...Object.fromEntries(fields.map(field => [`data.${field}`, 1])) }
-    const cursor = data.find(filter, { ...EXACT, projection, batchSize, maxTimeMS, signal: limit.signal })
+    const cursor = data.find(filter, { ...options, projection, batchSize })
     try {
-      while (await limit.wait(cursor.hasNext())) {
-        yield cursor.readBufferedDocuments().map(rocketChat.dataOf)
-      }
+      while (await within(cursor.hasNext())) yield cursor.readBufferedDocuments().map(rocketChat.dataOf)
       // For a closed cursor the driver throws no error, so the records would look complete.
       if (cursor.killed) throw new CursorClosed()
     } finally {
       // When the signal is aborted, the driver closes the cursor itself; closing it twice would end the session that the driver needs for
       // that. Not awaited: a server that hangs would delay the reply.
-      if (!limit.signal.aborted) cursor.close().catch(() => {})
+      if (!signal.aborted) cursor.close().catch(() => {})
     }
   }
 
@@ -94,20 +104,20 @@ export function rocketChatDatabase (
         const newest = await findOne<rocketChat.OperationDocument>('rocketchat_import', {}, { sort: { ts: -1 } }, signal)
         return newest && rocketChat.toOperation(newest)
       },
-      users: context => staged({ dataType: 'user' }, ['importIds', 'username', 'emails', 'deleted', 'type'], context),
-      async * channels (context) {
+      users: ({ signal }) => staged({ dataType: 'user' }, ['importIds', 'username', 'emails', 'deleted', 'type'], signal),
+      async * channels ({ signal }) {
         const filter = { dataType: 'channel', 'data.t': 'd' }
-        const direct = findOne<rocketChat.StagedDocument>('rocketchat_import_data', filter, { projection: { 'data.t': 1 } }, context.signal)
+        const direct = findOne<rocketChat.StagedDocument>('rocketchat_import_data', filter, { projection: { 'data.t': 1 } }, signal)
         // Avoids an unhandled rejection when the other channels fail first.
         direct.catch(() => {})
-        yield * staged({ dataType: 'channel', 'data.t': { $ne: 'd' } }, ['importIds', 'name', 't', 'archived'], context)
+        yield * staged({ dataType: 'channel', 'data.t': { $ne: 'd' } }, ['importIds', 'name', 't', 'archived'], signal)
         const document = await direct
         if (document !== null) yield [rocketChat.dataOf(document)]
       },
-      contacts: context => staged({ dataType: 'contact' }, ['importIds', 'name', 'emails', 'phones'], context),
+      contacts: ({ signal }) => staged({ dataType: 'contact' }, ['importIds', 'name', 'emails', 'phones'], signal),
       countMessages ({ signal }) {
-        const limit = new ReadLimit(maxTimeMS, signal)
-        return limit.wait(data.countDocuments({ dataType: 'message' }, { ...PLAIN, useBigInt64: false, maxTimeMS, signal: limit.signal }))
+        const { within, options } = limitReads(signal)
+        return within(data.countDocuments({ dataType: 'message' }, { ...options, useBigInt64: false }))
       }
     }
   }

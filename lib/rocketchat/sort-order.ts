@@ -11,18 +11,13 @@ const TYPES = [
 
 /** The document that MongoDB's `sort({ ts: -1 })` puts first, whatever the type of each `ts`. The first of several that are equal. */
 export function newestByTs<Document extends { ts?: unknown }> (documents: readonly Document[]): Document | undefined {
-  let newest: { document: Document, key: SortKey } | undefined
-  for (const document of documents) {
-    const key = descendingKey(document.ts)
-    if (newest === undefined || compare(key, newest.key) > 0) newest = { document, key }
-  }
-  return newest?.document
+  const keyed = documents.map(document => ({ document, key: descendingKey(document.ts) }))
+  return keyed.sort((one, other) => compare(other.key, one.key))[0]?.document
 }
 
 // In descending order an array has the place of its greatest element.
 function descendingKey (value: unknown): SortKey {
-  if (!Array.isArray(value)) return keyOf(value)
-  return value.map(keyOf).reduce((greatest, key) => compare(key, greatest) > 0 ? key : greatest, keyAs('empty array'))
+  return Array.isArray(value) ? value.map(keyOf).sort(compare).at(-1) ?? keyAs('empty array') : keyOf(value)
 }
 
 function keyOf (value: unknown): readonly SortKey[] {
