@@ -8,7 +8,6 @@ const REMEMBERED = 100
 
 /** One call of `prepare`. */
 interface Run {
-  readonly controller: AbortController
   /** The operation when the run started. */
   readonly startedFor: ImportOperation
   /** Whether it was started because the operation had changed during the run before. */
@@ -24,7 +23,7 @@ interface Run {
 /** Runs the host's `prepare` in the background: once for each uploaded file, for all callers. */
 export class Preparation {
   readonly #runs = new Map<string, Run>()
-  #isClosed = false
+  readonly #closing = new AbortController()
 
   /** @param patience milliseconds after the end of `prepare` within which the operation has to change; otherwise it counts as failed */
   constructor (private readonly prepare: Prepare, private readonly patience: number) {}
@@ -40,7 +39,7 @@ export class Preparation {
     const isRepeat = run !== undefined && hasChangedDuring(run, operation)
     if (run === undefined || isRepeat || hasChangedSince(run, operation)) return this.#start(operation, isRepeat, credentials, log)
     if (run.endedAt !== undefined && !run.hasFailed && Date.now() - run.endedAt >= this.patience) {
-      fail(run, new PreparationWithoutEffect(), log)
+      this.#fail(run, new PreparationWithoutEffect(), log)
     }
     this.check(operation)
   }
@@ -57,15 +56,13 @@ export class Preparation {
 
   /** Aborts the runs, and resolves when they have ended. */
   async close (): Promise<void> {
-    this.#isClosed = true
-    const runs = [...this.#runs.values()]
-    for (const { controller } of runs) controller.abort()
-    await Promise.all(runs.map(({ end }) => end))
+    this.#closing.abort()
+    await Promise.all([...this.#runs.values()].map(({ end }) => end))
   }
 
   #start (startedFor: ImportOperation, isRepeat: boolean, credentials: Credentials, log: FastifyBaseLogger): void {
-    if (this.#isClosed) return
-    const run: Run = { controller: new AbortController(), startedFor, isRepeat, end: Promise.resolve() }
+    if (this.#closing.signal.aborted) return
+    const run: Run = { startedFor, isRepeat, end: Promise.resolve() }
     run.end = this.#call(run, credentials, log)
     this.#runs.delete(startedFor.id)
     this.#runs.set(startedFor.id, run)
@@ -74,17 +71,17 @@ export class Preparation {
 
   async #call (run: Run, credentials: Credentials, log: FastifyBaseLogger): Promise<void> {
     try {
-      await this.prepare(run.startedFor, { credentials, signal: run.controller.signal, log })
+      await this.prepare(run.startedFor, { credentials, signal: this.#closing.signal, log })
     } catch (failure) {
-      fail(run, failure, log)
+      this.#fail(run, failure, log)
     }
     run.endedAt = Date.now()
   }
-}
 
-function fail (run: Run, failure: unknown, log: FastifyBaseLogger): void {
-  run.hasFailed = true
-  if (!run.controller.signal.aborted) log.error({ err: failure, operation: run.startedFor.id }, 'The import could not be prepared')
+  #fail (run: Run, failure: unknown, log: FastifyBaseLogger): void {
+    run.hasFailed = true
+    if (!this.#closing.signal.aborted) log.error({ err: failure, operation: run.startedFor.id }, 'The import could not be prepared')
+  }
 }
 
 // A file that was uploaded during a run needs another run. An operation that the run itself changed looks the same, unless the file is
