@@ -10,7 +10,7 @@ import tls from 'node:tls'
 import Fastify, { type FastifyInstance } from 'fastify'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
-import { type ImportDataStore, type ImportOperation, importFileData } from '../lib/index.js'
+import { type ImportDataStore, type ImportOperation, type StoreContext, importFileData } from '../lib/index.js'
 import { build, call, caller, callerLines, captureLog, levels, operation, optionsOf, requestText, storeOf, URL } from './fixtures/build.js'
 import { countTurns, deferred, listen, readAll, request, stalledCaller, userBatch, watchedUsers } from './fixtures/streaming.js'
 
@@ -264,6 +264,23 @@ t.test('F8: a signal that a store reads after the caller has disconnected is alr
   socket.write(requestText(callerLines))
   await read
   t.ok(signal?.aborted)
+})
+
+t.test('F8: a copy of the context has the logger, and the signal, which is aborted when the caller disconnects', async t => {
+  const { promise: copied, resolve: hasCopied } = deferred<StoreContext>()
+  const app = await buildOver(t, {
+    async latestOperation (context) {
+      hasCopied({ ...context })
+      return operation()
+    },
+    countMessages: ({ signal }) => new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+  })
+  const socket = connect(await listen(app), '127.0.0.1')
+  socket.write(requestText(callerLines))
+  const { signal, log } = await copied
+  socket.destroy()
+  if (!signal.aborted) await once(signal, 'abort')
+  t.equal(typeof log.info, 'function')
 })
 
 t.test('F8: if a caller disconnects during a reply, at most one more batch is read', async t => {

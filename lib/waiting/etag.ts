@@ -1,6 +1,5 @@
 import { hash } from 'node:crypto'
 import { type ImportOperation, updateTimeOf } from '../operation.js'
-import { keepLast } from './keep-last.js'
 
 /** The version of the selection's format. Raise it when items change, so that callers do not keep copies in the old format. */
 const SELECTION_FORMAT = 2
@@ -31,4 +30,16 @@ export function entityTagOf (values: ReadonlyArray<string | number | boolean | u
 export function matches (entityTag: string, ifNoneMatch = ''): boolean {
   if (ifNoneMatch === entityTag || ifNoneMatch.trim() === '*') return true
   return (ifNoneMatch.match(/"[^"]*"/g) ?? []).some(tag => entityTag === `W/${tag}`)
+}
+
+/**
+ * Creates a function that returns the result of `make`, or the last result when the key has the same values as the last one. Most polls get
+ * the same reply as the poll before (docs/performance.md).
+ */
+export function keepLast<Result> (): (key: readonly unknown[], make: () => Result) => Result {
+  let last: { key: readonly unknown[], result: Result } | undefined
+  return (key, make) => {
+    if (last === undefined || !key.every((value, index) => value === last?.key[index])) last = { key, result: make() }
+    return last.result
+  }
 }

@@ -1,7 +1,6 @@
 import { type ImportOperation, countedKinds, updateTimeOf } from '../operation.js'
 import type { Waiting } from '../schemas.js'
-import { entityTagOf } from './etag.js'
-import { keepLast } from './keep-last.js'
+import { entityTagOf, keepLast } from './etag.js'
 
 /** The longest time, in seconds, after which a caller is asked to call again. */
 const LONGEST_WAIT = 10
