@@ -1,41 +1,43 @@
 import type { Writable } from 'node:stream'
-import type { FastifyReply } from 'fastify'
+import type { FastifyBaseLogger, FastifyReply } from 'fastify'
 import type { StoreContext } from './store.js'
 
-/** One call of the route: what the store gets, and what ends it. */
-export interface Call extends StoreContext {
+/** One call of the route, which the store gets. */
+export class Call implements StoreContext {
+  // An own property, so that a copy made with `{ ...context }` has it. The same getter for all calls keeps them fast.
+  static readonly #signal = { enumerable: true, get (this: Call) { return this.#openController().signal } }
+
+  /** Aborted when nothing more has to be read. */
+  declare readonly signal: AbortSignal
+  readonly log: FastifyBaseLogger
+  #controller: AbortController | undefined
+
+  constructor (private readonly reply: FastifyReply) {
+    this.log = reply.log
+    Object.defineProperty(this, 'signal', Call.#signal)
+  }
+
   /** Aborts the signal. Only the first reason counts. */
-  abort (reason?: unknown): void
+  abort (reason?: unknown): void { this.#openController().abort(reason) }
+
   /** Throws the reason when the signal is aborted or the caller has disconnected. */
-  throwIfAborted (): void
-}
-
-/** Opens the call that a reply is for. Its properties are its own, so that a store can copy them with `{ ...context }`. */
-export function openCall (reply: FastifyReply): Call {
-  let opened: AbortController | undefined
-
-  function abortIfDisconnected (): void {
-    if (isDisconnected(reply)) controller().abort(new Error('The caller has disconnected'))
+  throwIfAborted (): void {
+    this.#abortIfDisconnected()
+    this.#controller?.signal.throwIfAborted()
   }
 
   // Created when it is first needed: with its listeners, it would take a sixth of the time of a poll.
-  function controller (): AbortController {
-    if (opened === undefined) {
-      opened = new AbortController()
-      abortIfDisconnected()
-      onClose(reply, abortIfDisconnected)
+  #openController (): AbortController {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      this.#abortIfDisconnected()
+      onClose(this.reply, () => this.#abortIfDisconnected())
     }
-    return opened
+    return this.#controller
   }
 
-  return {
-    log: reply.log,
-    get signal () { return controller().signal },
-    abort: reason => controller().abort(reason),
-    throwIfAborted () {
-      abortIfDisconnected()
-      opened?.signal.throwIfAborted()
-    }
+  #abortIfDisconnected (): void {
+    if (isDisconnected(this.reply)) this.abort(new Error('The caller has disconnected'))
   }
 }
 

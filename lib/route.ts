@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Caller, kCaller } from './auth.js'
-import { type Call, openCall } from './call.js'
+import { Call } from './call.js'
 import { InvalidStoreAnswer, OperationChanged, withErrorForReply } from './errors.js'
 import { type ImportOperation, type Outcome, importStatuses, isSameImport, outcomeOf } from './operation.js'
 import type { ResolvedOptions } from './options.js'
@@ -25,7 +25,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   const reportedStatuses = new Set<string>()
 
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-    const call = openCall(reply)
+    const call = new Call(reply)
     const outcome = outcomeOf(await latestOperation(call), importers)
     const { operation, name, meaning } = outcome
     reportUnknownStatus(operation.status, call.log)
