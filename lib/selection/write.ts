@@ -76,7 +76,10 @@ export async function * writeSelection (
     }
     text += `"message_count":${await count},"success":true}`
     await confirm()
-    logLeftOut(parts, call)
+    if (parts.some(({ leftOut }) => leftOut)) {
+      const leftOut = Object.fromEntries(parts.map(({ name, leftOut }) => [name, leftOut]))
+      call.log.warn({ leftOut }, 'Staged records without an import id were left out of the selection: their number, and the position of the first')
+    }
     isComplete = true
     return [text]
   } finally {
@@ -89,10 +92,4 @@ async function countMessages (store: ImportDataStore, call: Call): Promise<numbe
   const count = await store.countMessages(call)
   if (!Number.isSafeInteger(count) || count < 0) throw new InvalidStoreAnswer('countMessages', 'a whole number, 0 or more')
   return count
-}
-
-function logLeftOut (parts: ReadonlyArray<Pick<Part<never>, 'name' | 'leftOut'>>, { log }: Call): void {
-  if (!parts.some(({ leftOut }) => leftOut)) return
-  const leftOut = Object.fromEntries(parts.map(({ name, leftOut }) => [name, leftOut]))
-  log.warn({ leftOut }, 'Staged records without an import id were left out of the selection: their number, and the position of the first')
 }
