@@ -1,7 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import { Forbidden, Unauthorized, withErrorForReply } from './errors.js'
-import { isObject } from './option-checks.js'
-import type { Credentials, ResolvedOptions } from './options.js'
+import { type Credentials, type ResolvedOptions, isObject } from './options.js'
 
 /** The authenticated caller. */
 export interface Caller {

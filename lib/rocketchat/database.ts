@@ -1,6 +1,6 @@
 import pTimeout from 'p-timeout'
 import { CursorClosed, ReadTimeout } from '../errors.js'
-import { demand } from '../option-checks.js'
+import { demand } from '../options.js'
 import * as rocketChat from './documents.js'
 
 /**

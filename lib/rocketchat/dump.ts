@@ -1,4 +1,4 @@
-import { demand, isObject } from '../option-checks.js'
+import { demand, isObject } from '../options.js'
 import * as rocketChat from './documents.js'
 import { newestByTs } from './sort-order.js'
 
