@@ -65,14 +65,16 @@ export interface Outcome {
   meaning: Exclude<Meaning, 'failed'>
 }
 
+/** The options that decide what an operation means: the display name of each importer by its key, and what reads a file. */
+interface OutcomeOptions { importers: ReadonlyMap<string, string>, prepare: unknown }
+
 /**
  * Finds what an operation means for the reply.
  *
  * @param operation the newest operation, or null
- * @param importers the display name of each importer by its key
  * @throws OperationNotFound, ImporterNotDefined, OperationInvalid, FileFormatInvalid: the contract's errors
  */
-export function outcomeOf (operation: ImportOperation | null, importers: ReadonlyMap<string, string>): Outcome {
+export function outcomeOf (operation: ImportOperation | null, { importers, prepare }: OutcomeOptions): Outcome {
   if (operation === null) throw new OperationNotFound()
   const { importerKey, status, file, valid } = operation
   const name = importerKey ? importers.get(importerKey) : undefined
@@ -80,7 +82,7 @@ export function outcomeOf (operation: ImportOperation | null, importers: Readonl
   const meaning = MEANINGS.find(meaning => STATUSES[meaning].some(known => known === status)) ?? 'staged'
   if (meaning === 'failed') throw new FileFormatInvalid()
   if (meaning === 'waiting' && valid === false) throw new OperationInvalid()
-  return { operation, name, meaning: meaning === 'loaded' && !file ? 'staged' : meaning }
+  return { operation, name, meaning: meaning === 'loaded' && !(file && prepare) ? 'staged' : meaning }
 }
 
 /** `updatedAt` in milliseconds since 1970, or undefined when the operation has none. */

@@ -5,15 +5,11 @@
  * An integer beyond the safe range becomes a bigint, a decimal with a fraction becomes text: each keeps all its digits.
  */
 export function plainValue (value: unknown): unknown {
-  if (typeof value === 'bigint') return integer(value)
-  switch (bsonType(value)) {
-    case 'Int32':
-    case 'Double': return Number(value)
-    case 'Long': return integer(BigInt(String(value)))
-    case 'Decimal128': return decimal(String(value))
-    case 'BSONSymbol': return String(value)
-    default: return value
-  }
+  const type = bsonType(value)
+  if (typeof value === 'bigint' || type === 'Long') return integer(BigInt(String(value)))
+  if (type === 'Int32' || type === 'Double') return Number(value)
+  if (type === 'Decimal128') return decimal(String(value))
+  return type === 'BSONSymbol' ? String(value) : value
 }
 
 /**
@@ -27,10 +23,7 @@ export function bsonType (value: unknown): unknown {
 }
 
 // A number, or a bigint where a number would not be exact.
-function integer (value: bigint): number | bigint {
-  const number = Number(value)
-  return Number.isSafeInteger(number) ? number : value
-}
+const integer = (value: bigint) => Number.isSafeInteger(Number(value)) ? Number(value) : value
 
 function decimal (digits: string): number | bigint | string {
   if (/^-?\d+$/.test(digits)) return integer(BigInt(digits))

@@ -18,7 +18,7 @@ import { createWaitingReply, retryAfter } from './waiting/reply.js'
  * @param instance closes what `prepare` is doing when it closes
  */
 export function createHandler (instance: FastifyInstance, options: ResolvedOptions) {
-  const { store, importers, prepare, stalledAfter, writeTimeout } = options
+  const { store, prepare, stalledAfter, writeTimeout } = options
   const preparation = prepare && new Preparation(prepare, stalledAfter)
   const waitingReply = createWaitingReply(stalledAfter)
   const selectionTag = createSelectionTag()
@@ -26,10 +26,12 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
 
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const call = new Call(reply)
-    const outcome = outcomeOf(await latestOperation(call), importers)
+    const outcome = outcomeOf(await latestOperation(call), options)
     const { operation, name, meaning } = outcome
     reportUnknownStatus(operation.status, call.log)
-    if (isWaiting(outcome, request)) return sendWaiting(operation, name, request, reply)
+    if (meaning === 'loaded') preparation?.require(operation, request.getDecorator<Caller>(kCaller).credentials, request.log)
+    if (meaning === 'waiting') preparation?.check(operation)
+    if (meaning === 'loaded' || meaning === 'waiting') return sendWaiting(operation, name, request, reply)
     if (meaning === 'settled' && isNotModified(request, reply, selectionTag(operation, name))) return reply.code(304).send()
     return await sendText(reply, writeSelection(store, call, name, () => confirmUnchanged(outcome, call)), writeTimeout)
   }
@@ -45,14 +47,6 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     const operation = await store.latestOperation(call) ?? null
     if (typeof operation !== 'object') throw new InvalidStoreAnswer('latestOperation', 'an operation, or null')
     return operation
-  }
-
-  // Starts `prepare` when the file is loaded. Throws when a preparation has failed.
-  function isWaiting ({ operation, meaning }: Outcome, request: FastifyRequest): boolean {
-    if (meaning === 'waiting') preparation?.check(operation)
-    if (meaning !== 'loaded' || preparation === undefined) return meaning === 'waiting'
-    preparation.require(operation, request.getDecorator<Caller>(kCaller).credentials, request.log)
-    return true
   }
 
   async function confirmUnchanged ({ operation, meaning }: Outcome, call: Call): Promise<void> {

@@ -26,7 +26,10 @@ export async function sendText (reply: FastifyReply, text: AsyncGenerator<string
         for (const chunk of value.splice(0)) this.push(chunk)
         if (done) this.push(null)
       } catch (failure) {
-        if (!isDisconnected(reply)) breakOff(reply, failure)
+        if (!isDisconnected(reply)) {
+          reply.log.error({ err: failure }, 'The selection was broken off: the caller received incomplete JSON')
+          breakConnection(reply)
+        }
         this.destroy()
       }
     },
@@ -40,11 +43,6 @@ export async function sendText (reply: FastifyReply, text: AsyncGenerator<string
   onClose(reply, () => stream.destroy())
   dropWhenUnread(reply, writeTimeout)
   return reply.type(JSON_TYPE).send(stream)
-}
-
-function breakOff (reply: FastifyReply, failure: unknown): void {
-  reply.log.error({ err: failure }, 'The selection was broken off: the caller received incomplete JSON')
-  breakConnection(reply)
 }
 
 // The end of an HTTP/1.0 reply, and of one with `Connection: close` behind some proxies, is the end of the connection. If the connection
