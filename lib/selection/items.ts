@@ -50,13 +50,9 @@ export function contactItem ({ importIds, name, emails, phones }: StagedContact)
   return { id, name: text(name) ?? '', emails: texts(emails), phones: texts(phones), do_import: true }
 }
 
-function first (list: unknown): string | undefined {
-  return Array.isArray(list) ? text(list[0]) : undefined
-}
+const first = (list: unknown) => Array.isArray(list) ? text(list[0]) : undefined
 
-function texts (list: unknown): string[] {
-  return Array.isArray(list) ? list.map(text).filter(member => member !== undefined) : []
-}
+const texts = (list: unknown) => Array.isArray(list) ? list.map(text).filter(member => member !== undefined) : []
 
 function text (value: unknown): string | undefined {
   if (typeof value === 'string') return value
