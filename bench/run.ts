@@ -13,7 +13,7 @@ import { compileServer } from './server-process.js'
 
 // Runs the benchmark on the current version of Node.js, and prints which bounds are met. See docs/performance.md.
 //
-//   --quick            under a minute: smaller selections, fewer and shorter rounds
+//   --quick            about a minute: smaller selections, fewer and shorter rounds
 //   --against FOLDER   also measure an earlier version: a checkout of it with node_modules and dist
 //   --only PATTERN     only the cases whose id matches
 //   --cpu-prof         write CPU profiles of the servers to bench/results/
