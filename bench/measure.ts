@@ -36,35 +36,36 @@ interface Contestant {
 /** How many small replies a server sends before it is measured. */
 const WARM_UP_REPLIES = 10
 
+/** The number of processes for each side when a rate is measured. */
+const RATE_PROCESSES = 3
+
 /** How long a rate is warmed up: with less, the compiler of Node.js is not done. */
 const WARM_UP_SECONDS = 2
 
 /**
- * Measures the sides of a case, each in a separate process. In each round the sides are measured one after the other. A rate is measured
- * in new processes in each round, after a warm-up, because two processes with the same program differ by up to a quarter.
+ * Measures the sides of a case, each in separate processes. In each round the sides are measured one after the other. A rate is measured
+ * in several processes for each side, because two processes with the same program differ by up to a quarter.
  */
 export async function measure (subject: Case, measuring: Measuring): Promise<Measured[]> {
   const { rounds, seconds, earlierPlugin, onRound } = measuring
   const sides: Side[] = earlierPlugin === undefined ? [...subject.sides] : [...subject.sides, 'earlier']
   const isRate = subject.call === 'rate' || subject.call === 'known'
-  const measured = new Map<Side, Values[]>(sides.map(side => [side, []]))
   const contestants: Contestant[] = []
-  const stop = async () => { await Promise.all(contestants.splice(0).map(({ server }) => server.stop())) }
   try {
+    for (let process = 1; process <= (isRate ? RATE_PROCESSES : 1); process++) {
+      for (const side of sides) contestants.push(await prepare(subject, side, measuring, contestants[0]?.reply))
+    }
+    if (isRate) for (const contestant of contestants) await measureRound(subject, contestant, WARM_UP_SECONDS)
+    const measured = new Map<Side, Values[]>(sides.map(side => [side, []]))
     for (let round = 1; round <= rounds; round++) {
       onRound(round)
-      if (isRate) await stop()
-      if (contestants.length === 0) {
-        for (const side of sides) contestants.push(await prepare(subject, side, measuring, contestants[0]?.reply))
-      }
-      if (isRate) for (const contestant of contestants) await measureRound(subject, contestant, WARM_UP_SECONDS)
       // The order alternates, so that no side has an advantage.
       const order = round % 2 === 1 ? contestants : contestants.toReversed()
       for (const contestant of order) measured.get(contestant.side)?.push(await measureRound(subject, contestant, seconds))
     }
     return [...measured].map(([side, rounds]) => ({ side, median: medians(rounds), rounds }))
   } finally {
-    await stop()
+    await Promise.all(contestants.map(({ server }) => server.stop()))
   }
 }
 

@@ -26,7 +26,7 @@ const { values: { quick, against, only, 'cpu-prof': isProfiled } } = parseArgs({
     'cpu-prof': { type: 'boolean', default: false }
   }
 })
-const { rounds, seconds, scale } = quick ? { rounds: 3, seconds: 0.5, scale: 0.1 } : { rounds: 5, seconds: 2, scale: 1 }
+const { rounds, seconds, scale } = quick ? { rounds: 3, seconds: 0.5, scale: 0.1 } : { rounds: 5, seconds: 1, scale: 1 }
 const { MONGODB_URL: mongoUrl } = process.env
 
 const cases = casesOf(scale).filter(({ id, work }) => new RegExp(only).test(id) && (mongoUrl || work.store !== 'mongodb'))
