@@ -10,9 +10,12 @@ export class Call implements StoreContext {
   /** Aborted when nothing more has to be read. */
   declare readonly signal: AbortSignal
   readonly log: FastifyBaseLogger
+  // Private at run time, too: it has the token.
+  readonly #reply: FastifyReply
   #controller: AbortController | undefined
 
-  constructor (private readonly reply: FastifyReply) {
+  constructor (reply: FastifyReply) {
+    this.#reply = reply
     this.log = reply.log
     Object.defineProperty(this, 'signal', Call.#signal)
   }
@@ -31,13 +34,13 @@ export class Call implements StoreContext {
     if (this.#controller === undefined) {
       this.#controller = new AbortController()
       this.#abortIfDisconnected()
-      onClose(this.reply, () => this.#abortIfDisconnected())
+      onClose(this.#reply, () => this.#abortIfDisconnected())
     }
     return this.#controller
   }
 
   #abortIfDisconnected (): void {
-    if (isDisconnected(this.reply)) this.abort(new Error('The caller has disconnected'))
+    if (isDisconnected(this.#reply)) this.abort(new Error('The caller has disconnected'))
   }
 }
 
