@@ -27,35 +27,33 @@ export const countedKinds = ['total', 'completed', 'error', 'users', 'channels',
 export type ImportCount = { [kind in typeof countedKinds[number]]?: number }
 
 /** All of Rocket.Chat's statuses, by what they mean for the reply (contract.md, "What it does, step by step", 5). */
-const STATUSES = {
+const STATUSES = [
   /** A waiting reply, while the operation is valid. */
-  waiting: [
+  ['waiting', [
     'importer_downloading_file', 'importer_preparing_started', 'importer_preparing_users', 'importer_preparing_channels',
     'importer_preparing_contacts', 'importer_preparing_messages'
-  ],
+  ]],
   /** The selection, which cannot change any more. */
-  settled: ['importer_user_selection', 'importer_import_cancelled'],
+  ['settled', ['importer_user_selection', 'importer_import_cancelled']],
   /** The selection of what is staged so far. */
-  staged: [
+  ['staged', [
     'importer_new', 'importer_uploading', 'importer_importing_started', 'importer_importing_users', 'importer_importing_contacts',
     'importer_importing_channels', 'importer_importing_messages', 'importer_importing_files', 'importer_finishing', 'importer_done'
-  ],
+  ]],
   /** A file that waits for `prepare`; without a file the same as `staged`. */
-  loaded: ['importer_file_loaded'],
+  ['loaded', ['importer_file_loaded']],
   /** An error. */
-  failed: ['importer_import_failed']
-} as const
+  ['failed', ['importer_import_failed']]
+] as const
 
 /** What a status can mean. An unknown one means `staged`. */
-type Meaning = keyof typeof STATUSES
-
-const MEANINGS = ['waiting', 'settled', 'loaded', 'failed'] as const
+type Meaning = typeof STATUSES[number][0]
 
 /** A status of an import operation, as Rocket.Chat names it. */
-export type ImportStatus = typeof STATUSES[Meaning][number]
+export type ImportStatus = typeof STATUSES[number][1][number]
 
 /** All of Rocket.Chat's statuses. */
-export const importStatuses: readonly ImportStatus[] = Object.values(STATUSES).flat()
+export const importStatuses: readonly ImportStatus[] = STATUSES.flatMap(([, statuses]) => statuses)
 
 /** What an operation means for the reply. */
 export interface Outcome {
@@ -63,6 +61,8 @@ export interface Outcome {
   /** The importer's display name. */
   name: string | undefined
   meaning: Exclude<Meaning, 'failed'>
+  /** Whether the status is one of Rocket.Chat's. */
+  isKnown: boolean
 }
 
 /** The options that decide what an operation means: the display name of each importer by its key, and what reads a file. */
@@ -79,10 +79,11 @@ export function outcomeOf (operation: ImportOperation | null, { importers, prepa
   const { importerKey, status, file, valid } = operation
   const name = importerKey ? importers.get(importerKey) : undefined
   if (importerKey && name === undefined) throw new ImporterNotDefined(importerKey)
-  const meaning = MEANINGS.find(meaning => STATUSES[meaning].some(known => known === status)) ?? 'staged'
+  const known = STATUSES.find(([, statuses]) => statuses.some(known => known === status))
+  const meaning = known?.[0] ?? 'staged'
   if (meaning === 'failed') throw new FileFormatInvalid()
   if (meaning === 'waiting' && valid === false) throw new OperationInvalid()
-  return { operation, name, meaning: meaning === 'loaded' && !(file && prepare) ? 'staged' : meaning }
+  return { operation, name, meaning: meaning === 'loaded' && !(file && prepare) ? 'staged' : meaning, isKnown: known !== undefined }
 }
 
 /** `updatedAt` in milliseconds since 1970, or undefined when the operation has none. */

@@ -2,7 +2,7 @@ import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest }
 import { type Caller, kCaller } from './auth.js'
 import { Call } from './call.js'
 import { InvalidStoreAnswer, OperationChanged, withErrorForReply } from './errors.js'
-import { type ImportOperation, type Outcome, importStatuses, isSameImport, outcomeOf } from './operation.js'
+import { type ImportOperation, type Outcome, isSameImport, outcomeOf } from './operation.js'
 import type { ResolvedOptions } from './options.js'
 import { kRetryAfter, sendJson } from './replies.js'
 import { sendText } from './selection/send.js'
@@ -27,8 +27,8 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const call = new Call(reply)
     const outcome = outcomeOf(await latestOperation(call), options)
-    const { operation, name, meaning } = outcome
-    reportUnknownStatus(operation.status, call.log)
+    const { operation, name, meaning, isKnown } = outcome
+    if (!isKnown) reportUnknownStatus(operation.status, call.log)
     if (meaning === 'loaded') preparation?.require(operation, request.getDecorator<Caller>(kCaller).credentials, request.log)
     if (meaning === 'waiting') preparation?.check(operation)
     if (meaning === 'loaded' || meaning === 'waiting') return sendWaiting(operation, name, request, reply)
@@ -56,7 +56,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
 
   function reportUnknownStatus (status: unknown, log: FastifyBaseLogger): void {
     const word = typeof status === 'string' ? status : typeof status
-    if (importStatuses.some(known => known === status) || reportedStatuses.has(word)) return
+    if (reportedStatuses.has(word)) return
     reportedStatuses.add(word)
     log.warn({ status }, 'The import operation has an unknown status: the reply is the selection of what is staged')
   }

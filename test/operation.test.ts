@@ -1,9 +1,10 @@
 import { inspect } from 'node:util'
 import t, { type Test } from 'tap'
 import type { ImportFileDataOptions, ImportOperation } from '../lib/index.js'
+import { importStatuses } from '../lib/operation.js'
 import { build, call, captureLog, levels, NOTHING_STAGED, operation, recorded, storeOf } from './fixtures/build.js'
 
-// The documented replies, written out: nothing here is imported from lib.
+// The documented replies, written out: nothing of them is imported from lib.
 
 const NOT_FOUND = '{"success":false,"error":"Import Operation Not Found [error-operation-not-found]","errorType":"error-operation-not-found"}'
 const INVALID = '{"success":false,"error":"Invalid Import Operation [error-import-operation-invalid]","errorType":"error-import-operation-invalid"}'
@@ -73,6 +74,7 @@ async function answers (t: Test, options: Partial<ImportFileDataOptions> = {}, s
 
 t.test('there are twenty statuses', async t => {
   t.equal(statuses.length, 20)
+  t.strictSame([...importStatuses].sort(), [...statuses].sort())
 })
 
 for (const status of statuses) {
