@@ -584,6 +584,14 @@ t.test('each record is sent once, and no iterator is left open, for selections o
   t.equal(open.size, 0)
 })
 
+t.test('a part that has ended while it was read ahead is not opened again, for selections of any size', async t => {
+  for (const users of [1, 5]) {
+    const { store, events } = watchedStore({ users, channels: 0, contacts: 0 })
+    await call(await build(t, { store }))
+    t.strictSame(events.filter(event => event.startsWith('open')), ['open users', 'open channels', 'open contacts'], `${users} batches`)
+  }
+})
+
 t.test('iterators that are not read to their end because others failed are closed with return', async t => {
   for (const at of [0, 1, 2]) {
     const { store, events, open } = watchedStore({ users: 3, channels: 3, contacts: 3 }, { fail: { in: 'channels', at } })

@@ -20,8 +20,8 @@ export class Part<Staged> {
   #nextInBatch = 0
   #position = 0
   #sliceSize = SLICE_SIZE
-  /** JSON that is sent after all other items: the item of all direct channels. */
-  #rest: string[] = []
+  /** What is sent after all other items: the item of all direct channels. */
+  #rest: object[] = []
 
   /**
    * @param name the key of the reply, and the method of the store
@@ -46,7 +46,7 @@ export class Part<Staged> {
   /** The JSON of the next items, without brackets, or undefined at the end. Opens the batches when they are not open. Throws as `open` does. */
   async next (): Promise<string | undefined> {
     this.#batch ??= await (this.#ahead ??= this.#read())
-    if (this.#batch === undefined) return this.#rest.shift()
+    if (this.#batch === undefined) return JSON.stringify(this.#rest.shift())
     this.#ahead = undefined
     const records = this.#batch.slice(this.#nextInBatch, this.#nextInBatch += this.#sliceSize)
     if (this.#nextInBatch >= this.#batch.length) {
@@ -58,13 +58,14 @@ export class Part<Staged> {
     return text
   }
 
-  /** Closes the batches with the iterator's `return`. A later `next` opens them again, from the beginning. */
+  /** Closes the batches with the iterator's `return`, unless they have ended. A later `next` opens them again, from the beginning. */
   close (): void {
     const iterator = this.#iterator
+    if (iterator === undefined) return
     this.#iterator = undefined
     this.#ahead = undefined
     // The reply does not depend on how the store cleans up.
-    new Promise(resolve => resolve(iterator?.return?.())).catch(() => {})
+    new Promise(resolve => resolve(iterator.return?.())).catch(() => {})
   }
 
   async #read (): Promise<readonly Staged[] | undefined> {
@@ -82,7 +83,7 @@ export class Part<Staged> {
       this.#position++
       const item = staged === null || staged === undefined ? undefined : this.toItem(staged)
       if (item === undefined) (this.leftOut ??= { count: 0, first: this.#position }).count++
-      else if (item === directMessages) this.#rest = [JSON.stringify(item)]
+      else if (item === directMessages) this.#rest = [item]
       else items.push(item)
     }
     return items
