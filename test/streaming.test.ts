@@ -129,9 +129,22 @@ for (const part of ['users', 'channels', 'contacts', 'countMessages', 'latestOpe
   })
 }
 
+/** Waits until a client has read all that the server has sent. */
+async function allRead (client: Socket, server: Socket): Promise<void> {
+  for (let sent = -1; sent < server.bytesWritten || client.bytesRead < sent; sent = server.bytesWritten) await turnOfTheLoop()
+}
+
 for (const [name, lines, version] of [['HTTP/1.0', [], '1.0'], ['Connection: close', ['Connection: close'], '1.1']] as const) {
   t.test(`F4: with ${name}, where the end of the connection ends the reply, an aborted reply resets the connection`, async t => {
-    const app = await buildOver(t, { async * users () { yield * watchedUsers(3).users(); throw new Error('lost') } })
+    const app = await buildOver(t, {
+      async * users () {
+        yield * watchedUsers(3).users()
+        // Before libuv 1.52 (Node.js 20, 22), a client sees an end instead of a reset when data comes with it (libuv pull request 4997).
+        if (!socket.closed) await allRead(socket, await connection)
+        throw new Error('lost')
+      }
+    })
+    const connection = once(app.server, 'connection').then(([accepted]: Socket[]) => accepted!)
     const socket = connect(await listen(app), '127.0.0.1')
     let text = ''
     socket.setEncoding('latin1').on('data', data => { text += data })
