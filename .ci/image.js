@@ -4,7 +4,7 @@
 import assert from 'node:assert'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { cpSync, chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -31,7 +31,9 @@ for (const line of text.replace(/^#.*\n/gm, '').replace(/\\\n\s*/g, '').split('\
     case 'COPY': copy(stage, rest.split(' ')); break
     case 'RUN':
       console.log(`RUN ${rest}`)
-      execFileSync('/bin/sh', ['-c', rest], { cwd: join(stage.folder, stage.cwd), stdio: 'inherit', env: toolEnv(stage) })
+      // .ci/run has installed the same dependencies, with the same command.
+      if (rest === 'npm ci --ignore-scripts') symlinkSync(join(root, 'node_modules'), join(stage.folder, stage.cwd, 'node_modules'))
+      else execFileSync('/bin/sh', ['-c', rest], { cwd: join(stage.folder, stage.cwd), stdio: 'inherit', env: toolEnv(stage) })
       break
     case 'ENV': for (const pair of rest.split(' ')) Object.assign(stage.env, Object.fromEntries([pair.split('=')])); break
     case 'CMD': stage.command = JSON.parse(rest); break
