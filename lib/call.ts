@@ -10,6 +10,8 @@ export class Call implements StoreContext {
   /** Aborted when nothing more has to be read. */
   declare readonly signal: AbortSignal
   readonly log: FastifyBaseLogger
+  /** Whether the selection is read, but no part of it was sent. If the reply ends now, something else ended it: a `handlerTimeout` or a hook. */
+  isUnsent = false
   // Private at run time, too: it has the token.
   readonly #reply: FastifyReply
   #controller: AbortController | undefined
@@ -23,9 +25,9 @@ export class Call implements StoreContext {
   /** Aborts the signal. Only the first reason counts. */
   abort (reason?: unknown): void { this.#openController().abort(reason) }
 
-  /** Throws the reason when the signal is aborted or the caller has disconnected. */
+  /** Throws the reason when the signal is aborted, the caller has disconnected, or the reply was ended by something else. */
   throwIfAborted (): void {
-    this.#abortIfDisconnected()
+    this.#abortIfOver()
     this.#controller?.signal.throwIfAborted()
   }
 
@@ -33,14 +35,15 @@ export class Call implements StoreContext {
   #openController (): AbortController {
     if (this.#controller === undefined) {
       this.#controller = new AbortController()
-      this.#abortIfDisconnected()
-      onClose(this.#reply, () => this.#abortIfDisconnected())
+      this.#abortIfOver()
+      onClose(this.#reply, () => this.#abortIfOver())
     }
     return this.#controller
   }
 
-  #abortIfDisconnected (): void {
+  #abortIfOver (): void {
     if (isDisconnected(this.#reply)) this.abort(new Error('The caller has disconnected'))
+    else if (this.#reply.raw.writableEnded && this.isUnsent) this.abort(new Error('The reply has ended'))
   }
 }
 

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { Readable, Transform } from 'node:stream'
 import { setImmediate as turnOfTheLoop, setTimeout as wait } from 'node:timers/promises'
 import tls from 'node:tls'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { type ImportDataStore, type ImportOperation, type StoreContext, importFileData } from '../lib/index.js'
@@ -332,6 +332,30 @@ t.test('F8: a store with small batches that ignores the signal is not read furth
   await closed
   t.ok(read <= readWhenAborted + 1, `${read} batches, ${readWhenAborted} of them before the caller disconnected`)
 })
+
+for (const uses of [true, false]) {
+  t.test(`F8: a hook that ends the reply while the first batch is read ends the read, if the store ${uses ? 'uses' : 'ignores'} the signal`, async t => {
+    const { seen, users } = watchedUsers(LARGE)
+    // In an object, because a reply is a promise of its own end.
+    const held = deferred<{ reply: FastifyReply }>()
+    const reasons: unknown[] = []
+    const app = await buildOver(t, {
+      async * users ({ signal }: StoreContext) {
+        const { reply } = await held.promise
+        const ended = uses ? once(signal, 'abort') : once(reply.raw, 'close')
+        reply.code(504).send('late')
+        await ended
+        if (uses) reasons.push(signal.reason)
+        yield * users()
+      }
+    }, { route: { preHandler: async (_request: FastifyRequest, reply: FastifyReply) => held.resolve({ reply }) } })
+    const { text } = await readAll(await request(app))
+    t.equal(text, 'late')
+    await seen.closed
+    t.strictSame([seen.read, seen.open], [1, 0])
+    t.match(reasons, uses ? [{ message: 'The reply has ended' }] : [])
+  })
+}
 
 t.test('F8: a caller that disconnects after the last record is not logged as an error', async t => {
   const log = captureLog()

@@ -40,6 +40,7 @@ export async function * writeSelection (
   let turnLength = 0
   let text = name === undefined ? '{' : `{"name":${JSON.stringify(name)},`
   try {
+    call.isUnsent = true
     call.throwIfAborted()
     const count = countMessages(store, call)
     // Fail early: the count is the last to be needed, but may be the first to fail.
@@ -65,6 +66,7 @@ export async function * writeSelection (
         if (chunks.length > 0) {
           // A large reply needs the parts that were opened ahead only later, and a database may close their cursors until then.
           for (const other of parts) if (other !== part) other.close()
+          call.isUnsent = false
           yield chunks
         }
         await nextTurn()
@@ -81,6 +83,7 @@ export async function * writeSelection (
       call.log.warn({ leftOut }, 'Staged records without an import id were left out of the selection: their number, and the position of the first')
     }
     isComplete = true
+    call.isUnsent = false
     return [text]
   } finally {
     if (!isComplete) call.abort()
