@@ -34,8 +34,8 @@ export interface RocketChatDatabaseOptions {
    */
   batchSize?: number
   /**
-   * The limit of a read in milliseconds: of each look-up, of the count, and of each batch. MongoDB gets the limit, too; for a
-   * cursor, it counts the time that it works for all batches.
+   * The limit of a read in milliseconds: of each look-up, of the count, and of each batch. MongoDB gets the limit of look-ups and of the
+   * count, too.
    * @default 30000
    */
   maxTimeMS?: number
@@ -68,17 +68,18 @@ export function rocketChatDatabase (
       throw deadline.signal.reason
     }
     const within = <Result>(read: Promise<Result>) => pTimeout(read, { milliseconds: maxTimeMS, fallback, signal })
-    return { signal, within, options: { ...EXACT, maxTimeMS, signal } }
+    return { signal, within, options: { ...EXACT, signal } }
   }
 
   function findOne<Found> (collection: string, filter: object, own: object, caller?: AbortSignal): Promise<Found | null> {
     const { within, options } = limitReads(caller)
-    return within(db.collection(collection).findOne<Found>(filter, { ...own, ...options }))
+    return within(db.collection(collection).findOne<Found>(filter, { ...own, ...options, maxTimeMS }))
   }
 
   async function * staged (filter: object, fields: readonly string[], caller: AbortSignal): AsyncGenerator<rocketChat.StagedData[]> {
     const { signal, within, options } = limitReads(caller)
     const projection = { _id: 0, ...Object.fromEntries(fields.map(field => [`data.${field}`, 1])) }
+    // Without `maxTimeMS`: for a cursor MongoDB counts it for all batches together, so that a large selection would never be complete.
     const cursor = data.find(filter, { ...options, projection, batchSize })
     try {
       while (await within(cursor.hasNext())) yield cursor.readBufferedDocuments().map(rocketChat.dataOf)
@@ -117,7 +118,7 @@ export function rocketChatDatabase (
       contacts: ({ signal }) => staged({ dataType: 'contact' }, ['importIds', 'name', 'emails', 'phones'], signal),
       countMessages ({ signal }) {
         const { within, options } = limitReads(signal)
-        return within(data.countDocuments({ dataType: 'message' }, { ...options, useBigInt64: false }))
+        return within(data.countDocuments({ dataType: 'message' }, { ...options, maxTimeMS, useBigInt64: false }))
       }
     }
   }
