@@ -3,7 +3,7 @@ import { type Caller, kCaller } from './auth.js'
 import { Call } from './call.js'
 import { InvalidStoreAnswer, OperationChanged, withErrorForReply } from './errors.js'
 import { type ImportOperation, type Outcome, isSameImport, outcomeOf } from './operation.js'
-import type { ResolvedOptions } from './options.js'
+import { type ResolvedOptions, isObject } from './options.js'
 import { kRetryAfter, sendJson } from './replies.js'
 import { sendText } from './selection/send.js'
 import { writeSelection } from './selection/write.js'
@@ -45,7 +45,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
 
   async function latestOperation (call: Call): Promise<ImportOperation | null> {
     const operation = await store.latestOperation(call) ?? null
-    if (typeof operation !== 'object') throw new InvalidStoreAnswer('latestOperation', 'an operation, or null')
+    if (operation !== null && !isObject(operation)) throw new InvalidStoreAnswer('latestOperation', 'an operation, or null')
     return operation
   }
 

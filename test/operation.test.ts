@@ -104,7 +104,7 @@ t.test('C1: without an operation the reply is error-operation-not-found, and no 
 })
 
 t.test('an invalid operation from a store causes a 500, and is logged', async t => {
-  for (const value of [7, 'operation-1', true, () => {}]) {
+  for (const value of [7, 'operation-1', true, () => {}, [operation()]]) {
     const log = captureLog()
     const [status, body] = await (await answers(t, {}, log.server))(value)
     t.strictSame([status, JSON.parse(body).errorType], [500, 'error-internal-server-error'], inspect(value))
