@@ -10,17 +10,20 @@ export class Call implements StoreContext {
   /** Aborted when nothing more has to be read. */
   declare readonly signal: AbortSignal
   readonly log: FastifyBaseLogger
-  /** Whether the selection is read, but no part of it was sent. If the reply ends now, something else ended it: a `handlerTimeout` or a hook. */
-  isUnsent = false
   // Private at run time, too: it has the token.
   readonly #reply: FastifyReply
   #controller: AbortController | undefined
+  #isUnsent = false
 
   constructor (reply: FastifyReply) {
     this.#reply = reply
     this.log = reply.log
     Object.defineProperty(this, 'signal', Call.#signal)
   }
+
+  /** Whether the selection is read, but no part of it was sent. If the reply ends now, something else ended it: a `handlerTimeout` or a hook. */
+  get isUnsent (): boolean { return this.#isUnsent }
+  set isUnsent (isUnsent: boolean) { this.#isUnsent = isUnsent }
 
   /** Aborts the signal. Only the first reason counts. */
   abort (reason?: unknown): void { this.#openController().abort(reason) }
