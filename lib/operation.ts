@@ -46,8 +46,8 @@ const STATUSES = [
   ['failed', ['importer_import_failed']]
 ] as const
 
-/** What a status can mean. An unknown one means `staged`. */
-type Meaning = typeof STATUSES[number][0]
+/** What a status can mean. Any other is `unknown`; the reply to it is the same as for `staged`. */
+type Meaning = typeof STATUSES[number][0] | 'unknown'
 
 /** A status of an import operation, as Rocket.Chat names it. */
 export type ImportStatus = typeof STATUSES[number][1][number]
@@ -61,8 +61,6 @@ export interface Outcome {
   /** The importer's display name. */
   name: string | undefined
   meaning: Exclude<Meaning, 'failed'>
-  /** Whether the status is one of Rocket.Chat's. */
-  isKnown: boolean
 }
 
 /** The options that decide what an operation means: the display name of each importer by its key, and what reads a file. */
@@ -79,11 +77,10 @@ export function outcomeOf (operation: ImportOperation | null, { importers, prepa
   const { importerKey, status, file, valid } = operation
   const name = importerKey ? importers.get(importerKey) : undefined
   if (importerKey && name === undefined) throw new ImporterNotDefined(importerKey)
-  const known = STATUSES.find(([, statuses]) => statuses.some(known => known === status))
-  const meaning = known?.[0] ?? 'staged'
+  const [meaning] = STATUSES.find(([, statuses]) => statuses.some(known => known === status)) ?? ['unknown' as const]
   if (meaning === 'failed') throw new FileFormatInvalid()
   if (meaning === 'waiting' && valid === false) throw new OperationInvalid()
-  return { operation, name, meaning: meaning === 'loaded' && !(file && prepare) ? 'staged' : meaning, isKnown: known !== undefined }
+  return { operation, name, meaning: meaning === 'loaded' && !(file && prepare) ? 'staged' : meaning }
 }
 
 /** `updatedAt` in milliseconds since 1970, or undefined when the operation has none. */

@@ -27,8 +27,8 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const call = new Call(reply)
     const outcome = outcomeOf(await latestOperation(call), options)
-    const { operation, name, meaning, isKnown } = outcome
-    if (!isKnown) reportUnknownStatus(operation.status, call.log)
+    const { operation, name, meaning } = outcome
+    if (meaning === 'unknown') reportUnknownStatus(operation.status, call.log)
     if (meaning === 'loaded') preparation?.require(operation, request.getDecorator<Caller>(kCaller).credentials, request.log)
     if (meaning === 'waiting') preparation?.check(operation)
     if (meaning === 'loaded' || meaning === 'waiting') return sendWaiting(operation, name, request, reply)
