@@ -10,7 +10,7 @@ export class Call implements StoreContext {
   /** Aborted when nothing more has to be read. */
   declare readonly signal: AbortSignal
   readonly log: FastifyBaseLogger
-  // Private at run time, too: it has the token.
+  // Private at run time, too: a store must not see the token, nor any member beside those of its context.
   readonly #reply: FastifyReply
   #controller: AbortController | undefined
   #isUnsent = false
@@ -21,7 +21,10 @@ export class Call implements StoreContext {
     Object.defineProperty(this, 'signal', Call.#signal)
   }
 
-  /** Whether the selection is read, but no part of it was sent. If the reply ends now, something else ended it: a `handlerTimeout` or a hook. */
+  /**
+   * Whether the selection is being read, and no part of it was sent. A reply that ends meanwhile was ended by something else: a
+   * `handlerTimeout`, or a hook of the host.
+   */
   get isUnsent (): boolean { return this.#isUnsent }
   set isUnsent (isUnsent: boolean) { this.#isUnsent = isUnsent }
 
