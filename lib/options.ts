@@ -113,44 +113,38 @@ export const isObject = (value: unknown): value is object => typeof value === 'o
 // An object such as `{}` makes: not a Map, for example.
 const isRecord = (value: unknown) => isObject(value) && [Object.prototype, null].includes(Object.getPrototypeOf(value))
 
-// Below the largest number that a timer of Node.js takes: 31 bits.
-const isPositiveInteger = (value: unknown) => Number.isInteger(value) && Number(value) > 0 && Number(value) < 2 ** 31
-
-const isOptional = (isRight: (value: unknown) => boolean) => (value: unknown) => value === undefined || isRight(value)
+/** Whether a value is a whole number above 0, and below the largest that a timer of Node.js takes: 31 bits. */
+export const isPositiveInteger = (value: unknown) => Number.isInteger(value) && Number(value) > 0 && Number(value) < 2 ** 31
 
 const isFunction = (value: unknown) => typeof value === 'function'
 
-/** What an option can be required to be, in the words of the error, each with its check. */
-const KINDS = {
-  'a function': isFunction,
-  'a function, or left out': isOptional(isFunction),
-  'a string': value => typeof value === 'string',
-  'an array of documents': Array.isArray,
-  'an object': isObject,
-  'a Db of the mongodb driver': isObject,
-  'an object of display names by importer key': isOptional(isRecord),
-  'an object of settings of the route': isOptional(isRecord),
-  'an object of members of a schema': isOptional(isRecord),
-  'a whole number above 0': isPositiveInteger,
-  'a whole number of milliseconds above 0': isOptional(isPositiveInteger),
-  'left out: it is the plugin\'s own': value => value === undefined
-} as const satisfies Record<string, (value: unknown) => boolean>
+/** What a value has to be: in the words of the error, and its check. */
+export type Kind = readonly [expected: string, isRight: (value: unknown) => boolean]
 
-type Kind = keyof typeof KINDS
+/** A required function. */
+export const FUNCTION: Kind = ['a function', isFunction]
 
+const OPTIONAL_FUNCTION: Kind = ['a function, or left out', value => value === undefined || isFunction(value)]
+
+/** A time in milliseconds. */
+export const MILLISECONDS: Kind = ['a whole number of milliseconds above 0', isPositiveInteger]
+
+const LEFT_OUT: Kind = ['left out: it is the plugin\'s own', value => value === undefined]
+
+/** The kind of each option, once its default is set. */
 const OPTIONS: Record<keyof ImportFileDataOptions, Kind> = {
-  lookupUser: 'a function',
-  hasPermission: 'a function',
-  store: 'an object',
-  importers: 'an object of display names by importer key',
-  prepare: 'a function, or left out',
-  stalledAfter: 'a whole number of milliseconds above 0',
-  writeTimeout: 'a whole number of milliseconds above 0',
-  route: 'an object of settings of the route'
+  lookupUser: FUNCTION,
+  hasPermission: FUNCTION,
+  store: ['an object', isObject],
+  importers: ['an object of display names by importer key', isRecord],
+  prepare: OPTIONAL_FUNCTION,
+  stalledAfter: MILLISECONDS,
+  writeTimeout: MILLISECONDS,
+  route: ['an object of settings of the route', isRecord]
 }
 
 const STORE: Record<keyof ImportDataStore, Kind> = {
-  latestOperation: 'a function', users: 'a function', channels: 'a function', countMessages: 'a function', contacts: 'a function, or left out'
+  latestOperation: FUNCTION, users: FUNCTION, channels: FUNCTION, countMessages: FUNCTION, contacts: OPTIONAL_FUNCTION
 }
 
 /** Every option that `register` takes: the plugin's, and Fastify's own. */
@@ -164,14 +158,16 @@ const KNOWN = [...Object.keys(OPTIONS), 'prefix', 'logLevel', 'logSerializers']
 export function resolveOptions (options: ImportFileDataOptions<never>): ResolvedOptions {
   const { lookupUser, hasPermission, store, importers = rocketChatImporters, prepare } = options
   const { stalledAfter = 600_000, writeTimeout = 60_000, route = {} } = options
+  const resolved = { lookupUser, hasPermission, store, importers, prepare, stalledAfter, writeTimeout, route }
   for (const name of Object.keys(options)) checkName(name, Reflect.get(options, name))
-  for (const [name, kind] of Object.entries(OPTIONS)) demand(name, Reflect.get(options, name), kind)
+  for (const [name, kind] of Object.entries(OPTIONS)) demand(name, Reflect.get(resolved, name), kind)
   for (const [name, kind] of Object.entries(STORE)) demand(`store.${name}`, Reflect.get(store, name), kind)
-  for (const [key, name] of Object.entries(importers)) demand(`importers.${key}`, name, 'a string')
-  for (const name of OWN_SETTINGS) demand(`route.${name}`, Reflect.get(route, name), 'left out: it is the plugin\'s own')
-  demand('route.schema', route.schema, 'an object of members of a schema')
-  for (const name of OWN_SCHEMAS) demand(`route.schema.${name}`, route.schema?.[name], 'left out: it is the plugin\'s own')
-  return { lookupUser, hasPermission, store, importers: new Map(Object.entries(importers)), prepare, stalledAfter, writeTimeout, route }
+  for (const [key, name] of Object.entries(importers)) demand(`importers.${key}`, name, ['a string', value => typeof value === 'string'])
+  for (const name of OWN_SETTINGS) demand(`route.${name}`, Reflect.get(route, name), LEFT_OUT)
+  const { schema = {} } = route
+  demand('route.schema', schema, ['an object of members of a schema', isRecord])
+  for (const name of OWN_SCHEMAS) demand(`route.schema.${name}`, schema[name], LEFT_OUT)
+  return { ...resolved, importers: new Map(Object.entries(importers)) }
 }
 
 function checkName (name: string, value: unknown): void {
@@ -182,8 +178,8 @@ function checkName (name: string, value: unknown): void {
 }
 
 /** Throws an InvalidOption that names the option, what was expected and what it is, unless it is of this kind. */
-export function demand (option: string, value: unknown, kind: Kind): void {
-  if (!KINDS[kind](value)) throw new InvalidOption(option, kind, describe(value))
+export function demand (option: string, value: unknown, [expected, isRight]: Kind): void {
+  if (!isRight(value)) throw new InvalidOption(option, expected, describe(value))
 }
 
 // The value itself is not shown where it may be a secret, or long.

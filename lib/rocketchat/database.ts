@@ -1,6 +1,6 @@
 import pTimeout from 'p-timeout'
 import { CursorClosed, ReadTimeout } from '../errors.js'
-import { demand } from '../options.js'
+import { FUNCTION, MILLISECONDS, demand, isObject, isPositiveInteger } from '../options.js'
 import * as rocketChat from './documents.js'
 
 /**
@@ -52,10 +52,10 @@ export function rocketChatDatabase (
   db: DatabaseLike,
   { batchSize = 2000, maxTimeMS = 30_000 }: RocketChatDatabaseOptions = {}
 ): rocketChat.RocketChatOptions {
-  demand('db', db, 'a Db of the mongodb driver')
-  demand('db.collection', db.collection, 'a function')
-  demand('batchSize', batchSize, 'a whole number above 0')
-  demand('maxTimeMS', maxTimeMS, 'a whole number of milliseconds above 0')
+  demand('db', db, ['a Db of the mongodb driver', isObject])
+  demand('db.collection', db.collection, FUNCTION)
+  demand('batchSize', batchSize, ['a whole number above 0', isPositiveInteger])
+  demand('maxTimeMS', maxTimeMS, MILLISECONDS)
   const data = db.collection('rocketchat_import_data')
 
   // MongoDB's own limit, `maxTimeMS`, does not help where the network or MongoDB itself stands still. So a read also ends here, at once,

@@ -23,7 +23,7 @@ export interface RocketChatDocuments {
  */
 export function rocketChatDump (documents: RocketChatDocuments): rocketChat.RocketChatOptions {
   for (const collection of ['rocketchat_import', 'rocketchat_import_data', 'users', 'rocketchat_permissions'] as const) {
-    demand(collection, documents[collection], 'an array of documents')
+    demand(collection, documents[collection], ['an array of documents', Array.isArray])
   }
 
   const isOfType = (dataType: string) => (document: rocketChat.StagedDocument) => document?.dataType === dataType
