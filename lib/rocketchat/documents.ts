@@ -19,17 +19,12 @@ export interface UserDocument {
 /** A document of the collection `rocketchat_permissions`: the roles that have a permission, such as `run-import`. */
 export interface PermissionDocument { _id: string, roles?: readonly string[] }
 
-/** A document of the collection `rocketchat_import`: an import operation. */
-export interface OperationDocument {
+/** A document of the collection `rocketchat_import`: an import operation. Some of its fields are named as in `ImportOperation`. */
+export interface OperationDocument extends Partial<Pick<ImportOperation, 'status' | 'importerKey' | 'valid' | 'file' | 'count'>> {
   _id: unknown
   /** When the import began. The document with the newest is the current operation. */
   ts?: unknown
-  status?: string
-  importerKey?: string
-  valid?: boolean
-  file?: string | null
   messagesstatus?: string | null
-  count?: ImportCount
   _updatedAt?: Date
 }
 
