@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { append } from 'vary'
@@ -21,9 +22,6 @@ export const replySchemas = {
 function errorReply (description: string, example: Error) {
   return { ...errorReplySchema, description, examples: [toErrorReply(example, 60).body] }
 }
-
-/** The media type of every reply. */
-export const JSON_TYPE = 'application/json; charset=utf-8'
 
 /** The request decorator that holds the `Retry-After` of a waiting reply, to distinguish it from one that the host sets. */
 export const kRetryAfter = Symbol('fastify-import-file-data.retry-after')
@@ -63,7 +61,7 @@ export function replyToError (error: unknown, request: FastifyRequest, reply: Fa
   return sendJson(reply.code(statusCode), JSON.stringify(body))
 }
 
-/** Sends JSON as text, so that no serializer or `preSerialization` hook of the host changes it. */
-export function sendJson (reply: FastifyReply, text: string): FastifyReply {
-  return reply.type(JSON_TYPE).send(text)
+/** Sends JSON as text or as a stream of text, so that no serializer or `preSerialization` hook of the host changes it. */
+export function sendJson (reply: FastifyReply, json: string | Readable): FastifyReply {
+  return reply.type('application/json; charset=utf-8').send(json)
 }

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import { isDisconnected, onClose } from '../call.js'
-import { JSON_TYPE, sendJson } from '../replies.js'
+import { sendJson } from '../replies.js'
 
 /** How many characters are written ahead of the caller. */
 const HIGH_WATER_MARK = 256 * 1024
@@ -32,17 +32,14 @@ export async function sendText (reply: FastifyReply, text: AsyncGenerator<string
         }
         this.destroy()
       }
-    },
-    destroy (error, callback) {
-      text.return([])
-      callback(error)
     }
   })
+  stream.on('close', () => text.return([]))
   for (const chunk of value.splice(0)) stream.push(chunk)
   // A reply may end early: the caller disconnects, or a hook of the host throws or sends something else.
   onClose(reply, () => stream.destroy())
   dropWhenUnread(reply, writeTimeout)
-  return reply.type(JSON_TYPE).send(stream)
+  return sendJson(reply, stream)
 }
 
 // The end of an HTTP/1.0 reply, and of one with `Connection: close` behind some proxies, is the end of the connection. If the connection

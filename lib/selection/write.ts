@@ -48,8 +48,7 @@ export async function * writeSelection (
     await Promise.all(parts.map(part => part.open()))
 
     for (const part of parts) {
-      const opening = `"${part.name}":[`
-      let separator = opening
+      let separator = `"${part.name}":[`
       for (let items = await part.next(); items !== undefined; items = await part.next()) {
         call.throwIfAborted()
         if (items !== '') {
@@ -74,7 +73,7 @@ export async function * writeSelection (
       }
       if (separator === ',') text += '],'
       // Contacts are left out when there are none.
-      else if (part.name !== 'contacts') text += `${opening}],`
+      else if (part.name !== 'contacts') text += `${separator}],`
     }
     text += `"message_count":${await count},"success":true}`
     await confirm()
