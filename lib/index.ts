@@ -1,6 +1,6 @@
 import auth from '@fastify/auth'
 import type {
-  FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyRegisterOptions, FastifyReply, FastifyRequest, FastifySchema,
+  FastifyBaseLogger, FastifyPluginAsync, FastifyRegisterOptions, FastifyReply, FastifyRequest, FastifySchema,
   FastifyServerOptions, FastifyTypeProvider, RawServerBase, RawServerDefault
 } from 'fastify'
 import fp from 'fastify-plugin'
@@ -45,7 +45,7 @@ const LONGEST_TIMEOUT = 2 ** 31 - 1
 /** The schema of a route that is left out of OpenAPI documents. */
 const HIDDEN: FastifySchema & { hide: true } = { hide: true }
 
-/** How many times the plugin is registered in each server. */
+/** How many times the plugin is registered in each server: an OpenAPI document must not have the same operation id twice. */
 const registrations = new WeakMap<object, number>()
 
 // Adds the route with its hooks and its error handler. Rejects other methods on its path, and every path below it, so that no such request
@@ -54,6 +54,8 @@ const plugin: Plugin = async (instance, options) => {
   const resolved = resolveOptions(options)
   const { route } = resolved
   const { handlerTimeout }: FastifyServerOptions = instance.initialConfig
+  const count = (registrations.get(instance.server) ?? 0) + 1
+  registrations.set(instance.server, count)
   await instance.register(auth)
   const authenticateAndAuthorize = instance.auth(createAuthFunctions(resolved), { relation: 'and' })
 
@@ -74,7 +76,7 @@ const plugin: Plugin = async (instance, options) => {
     exposeHeadRoute: false,
     schema: {
       tags: ['import'],
-      operationId: operationIdIn(instance),
+      operationId: `getImportFileData${count === 1 ? '' : count}`,
       summary: 'Get the progress of an upload',
       description: 'The selection of what the newest import has staged, or, while the import is being prepared, its progress. ' +
         'Needs the permission `run-import`.',
@@ -108,13 +110,6 @@ export const importFileData: Plugin = fp(plugin, {
   encapsulate: true
 })
 export default importFileData
-
-// An OpenAPI document must not have the same operation id twice.
-function operationIdIn ({ server }: FastifyInstance): string {
-  const count = (registrations.get(server) ?? 0) + 1
-  registrations.set(server, count)
-  return `getImportFileData${count === 1 ? '' : count}`
-}
 
 // Runs before a body is read. If the host has @fastify/cors, that has replied to a preflight already.
 async function reject ({ method, routeOptions }: FastifyRequest, reply: FastifyReply): Promise<void> {

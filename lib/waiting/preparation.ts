@@ -36,8 +36,13 @@ export class Preparation {
    */
   require (operation: ImportOperation, credentials: Credentials, log: FastifyBaseLogger): void {
     const run = this.#runs.get(operation.id)
-    const isRepeat = run !== undefined && hasChangedDuring(run, operation)
-    if (run === undefined || isRepeat || hasChangedSince(run, operation)) return this.#start(operation, isRepeat, credentials, log)
+    if (run === undefined) return this.#start(operation, false, credentials, log)
+    if (run.endedAt !== undefined && isNewer(operation, run.endedFor ?? run.startedFor)) {
+      // A file that was uploaded during a run needs another run. An operation that the run itself changed looks the same, unless the
+      // file is another one: so without another file there is only one more run.
+      const isRepeat = run.endedFor === undefined
+      if (!(isRepeat && run.isRepeat) || operation.file !== run.startedFor.file) return this.#start(operation, isRepeat, credentials, log)
+    }
     if (run.endedAt !== undefined && !run.hasFailed && Date.now() - run.endedAt >= this.patience) {
       this.#fail(run, new PreparationWithoutEffect(), log)
     }
@@ -83,15 +88,6 @@ export class Preparation {
     if (!this.#closing.signal.aborted) log.error({ err: failure, operation: run.startedFor.id }, 'The import could not be prepared')
   }
 }
-
-// A file that was uploaded during a run needs another run. An operation that the run itself changed looks the same, unless the file is
-// another one: so without another file there is only one more run.
-function hasChangedDuring ({ startedFor, isRepeat, endedAt, endedFor }: Run, operation: ImportOperation): boolean {
-  const mayRepeat = !isRepeat || operation.file !== startedFor.file
-  return endedAt !== undefined && endedFor === undefined && mayRepeat && isNewer(operation, startedFor)
-}
-
-const hasChangedSince = ({ endedFor }: Run, operation: ImportOperation) => endedFor !== undefined && isNewer(operation, endedFor)
 
 // False for an older version: reads of a replica set may alternate between a member that lags and one that does not.
 function isNewer (operation: ImportOperation, other: ImportOperation): boolean {
