@@ -84,30 +84,33 @@ export async function withErrorForReply<Result> (call: () => Result | Promise<Re
 /**
  * The reply to an error: the contract's errors and client errors (4xx) with their message, any other without details.
  *
- * @param error thrown by the plugin or by a hook of the host
+ * @param thrown by the plugin or by a hook of the host. Only an `Error` has a message for the caller
  * @param retryAfter the reply's `Retry-After` header, if it is set already: seconds
+ * @param replyStatus the status that the reply has already. It counts when the error has none, as in Fastify
  */
-export function toErrorReply (error: unknown, retryAfter: unknown): { statusCode: number, body: ErrorReply } {
-  const { statusCode, message, code } = publicErrorOf(error, Number(retryAfter))
+export function toErrorReply (thrown: unknown, retryAfter: unknown, replyStatus?: number): { statusCode: number, body: ErrorReply } {
+  const { statusCode, message, code } = publicErrorOf(thrown, Number(retryAfter), replyStatus)
   // The contract's two replies without a code.
-  if (error instanceof Unauthorized || error instanceof Forbidden) return { statusCode, body: { success: false, error: message } }
+  if (thrown instanceof Unauthorized || thrown instanceof Forbidden) return { statusCode, body: { success: false, error: message } }
   const text = STATUS_CODES[statusCode] ?? 'Unknown'
   const errorType = typeof code === 'string' ? code : `error-${text.toLowerCase().replace(/[^a-z]+/g, '-')}`
   return { statusCode, body: { success: false, error: `${message || text} [${errorType}]`, errorType } }
 }
 
-interface ClientError { statusCode: number, message: string, code?: unknown }
+interface Failure { statusCode?: unknown, status?: unknown, code?: unknown }
 
-function publicErrorOf (error: unknown, retryAfter: number): ClientError {
-  if (!isClientError(error)) return statusCodeOf(error) === 503 ? new ServiceUnavailable() : new InternalServerError()
-  return error.statusCode === 429 ? new TooManyRequests(retryAfter > 0 ? Math.ceil(retryAfter) : RATE_LIMIT_WINDOW_SECONDS) : error
+function publicErrorOf (thrown: unknown, retryAfter: number, replyStatus?: number): { statusCode: number, message: string, code?: unknown } {
+  const failure: Failure = thrown ?? {}
+  const statusCode = [failure.statusCode, failure.status, replyStatus].find(isErrorStatus) ?? 500
+  if (statusCode === 429) return new TooManyRequests(retryAfter > 0 ? Math.ceil(retryAfter) : RATE_LIMIT_WINDOW_SECONDS)
+  if (statusCode >= 500) return statusCode === 503 ? new ServiceUnavailable() : new InternalServerError()
+  return thrown instanceof Error ? { statusCode, message: thrown.message, code: failure.code } : { statusCode, message: '' }
 }
 
-const isClientError = (error: unknown): error is ClientError => Math.floor(statusCodeOf(error) / 100) === 4
+const isErrorStatus = (status: unknown): status is number => Number.isInteger(status) && Number(status) >= 400 && Number(status) < 600
 
-function statusCodeOf (error: unknown): number {
-  return error instanceof Error && 'statusCode' in error && Number.isInteger(error.statusCode) ? Number(error.statusCode) : NaN
-}
+const isClientError = (failure: unknown) => failure instanceof Error && 'statusCode' in failure &&
+  isErrorStatus(failure.statusCode) && failure.statusCode < 500
 
 /** An error whose `code` is one of the contract's, which the reply repeats as `errorType`. */
 function replyError<Arguments extends unknown[] = []> (code: string, message: string, statusCode: number) {

@@ -53,7 +53,7 @@ export function replyToError (error: unknown, request: FastifyRequest, reply: Fa
   // They belong to the reply that was not sent.
   reply.removeHeader('ETag')
   if (reply.getHeader('Retry-After') === request.getDecorator(kRetryAfter)) reply.removeHeader('Retry-After')
-  const { statusCode, body } = toErrorReply(error, reply.getHeader('Retry-After'))
+  const { statusCode, body } = toErrorReply(error, reply.getHeader('Retry-After'), reply.statusCode)
   if (isDisconnected(reply)) reply.log.info('The caller disconnected before the reply')
   else if (statusCode >= 500) reply.log.error({ err: error }, body.error)
   else reply.log.info(body.error)

@@ -82,7 +82,10 @@ const foreign: Record<string, [thrown: unknown, status: number, body: string]> =
   'a number': [404, 500, INTERNAL],
   undefined: [undefined, 500, INTERNAL],
   null: [null, 500, INTERNAL],
-  'an object that is not an Error': [{ statusCode: 404, message: SECRET, stack: SECRET }, 500, INTERNAL],
+  'a 404 in `status`': [failure('No such tenant', { status: 404 }), 404, errorBody('No such tenant', 'error-not-found')],
+  'a 500 with a 404 in `status`': [failure(SECRET, { statusCode: 500, status: 404 }), 500, INTERNAL],
+  'an object that is not an Error': [{ message: SECRET, stack: SECRET }, 500, INTERNAL],
+  'a 404 that is not an Error': [{ statusCode: 404, message: SECRET, code: SECRET }, 404, errorBody('Not Found', 'error-not-found')],
   'an error with additional properties': [
     failure('No such tenant', { statusCode: 404, stack: SECRET, validation: [SECRET], headers: { 'x-secret': SECRET }, success: true }),
     404, errorBody('No such tenant', 'error-not-found')
@@ -119,6 +122,25 @@ t.test('an onSend hook of the host that always throws does not reveal its error 
   const app = await buildAfter(t, app => app.addHook('onSend', async () => { throw new Error(SECRET) }))
   const { statusCode, body } = await call(app)
   t.strictSame([statusCode, body], [500, INTERNAL])
+})
+
+t.test('an error without a status gets the status that the reply of the hook has', async t => {
+  for (const [status, expected] of [[400, errorBody('No such tenant', 'error-bad-request')], [502, INTERNAL], [201, INTERNAL]] as const) {
+    const app = await buildAfter(t, app => app.addHook('onRequest', async (_request, reply) => {
+      reply.code(status)
+      throw new Error('No such tenant')
+    }))
+    const { statusCode, body } = await call(app)
+    t.strictSame([statusCode, body], [status === 400 ? 400 : 500, expected], String(status))
+  }
+})
+
+t.test('a 429 of @fastify/rate-limit stays one when the host builds its own response', async t => {
+  const errorResponseBuilder = () => ({ statusCode: 429, error: 'Slow down' })
+  const app = await buildAfter(t, app => app.register(rateLimit, { max: 1, timeWindow: 7000, errorResponseBuilder }))
+  await call(app)
+  const { statusCode, headers, body } = await call(app)
+  t.strictSame([statusCode, body], [429, tooMany(Number(headers['retry-after']))])
 })
 
 t.test('the message of a 429 of @fastify/rate-limit has the same wait as its Retry-After', async t => {
