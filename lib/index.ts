@@ -61,11 +61,11 @@ const plugin: Plugin = async (instance, options) => {
 
   instance.decorateRequest(kCaller, null)
   instance.decorateRequest(kRetryAfter, null)
-  instance.addHook('onSend', markAsPrivate)
   instance.setErrorHandler(replyToError)
-  // Runs after the `onRequest` hooks that the host's plugins have added to the route: a rate limit has to run before the look-up.
+  // Hooks that run after the host's, those that its plugins have added to the route included: a rate limit has to run before the look-up.
   instance.addHook('onRoute', added => {
     added.onRequest = [added.onRequest ?? [], added.method === 'GET' ? authenticateAndAuthorize : reject].flat()
+    added.onSend = [added.onSend ?? [], markAsPrivate].flat()
   })
   instance.route({
     ...(handlerTimeout && { handlerTimeout: LONGEST_TIMEOUT }),

@@ -3,7 +3,7 @@ import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import net from 'node:net'
 import rateLimit from '@fastify/rate-limit'
-import Fastify, { type FastifyInstance, type FastifyServerOptions, type LightMyRequestResponse } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyServerOptions, type LightMyRequestResponse } from 'fastify'
 import t, { type Test } from 'tap'
 import { Value } from 'typebox/value'
 import { importFileData, type ImportFileDataOptions, type ImportStatus, type StagedContact, type StagedChannel, type StagedUser } from '../lib/index.js'
@@ -175,6 +175,9 @@ t.test('S6: the host\'s Vary is kept', async t => {
       const { vary } = (await callIn(t, { status: 200, prepare })).headers
       t.strictSame(String(vary).split(/ *, */), sent, `${hook}: ${hosts}`)
     }
+    const route = { onSend: async (_request: unknown, reply: FastifyReply) => { reply.header('Vary', hosts) } }
+    const { vary } = (await callIn(t, { status: 200, options: { route } })).headers
+    t.strictSame(String(vary).split(/ *, */), sent, `the option route: ${hosts}`)
   }
 })
 
