@@ -6,6 +6,7 @@ import type { ImportOperation } from './operation.js'
  *
  * When a method throws or rejects, the reply is a 503, or is broken off when a part of it has been sent. An error with a 4xx
  * `statusCode` keeps that status. A return value of the wrong type is a 500, since a retry would not help; the log names the method.
+ * A field of the wrong type in an operation or a staged record counts as left out.
  */
 export interface ImportDataStore {
   /** The newest import operation, or null when there is none. */
