@@ -17,8 +17,9 @@ export type { Credentials, ImportFileDataOptions, Prepare, PrepareContext, Route
 export type { ChannelItem, ContactItem, ErrorReply, Selection, UserItem, Waiting } from './schemas.js'
 export type { Batches, ImportDataStore, StagedChannel, StagedContact, StagedUser, StoreContext } from './store.js'
 
-// `never`: a host's own type of user is taken by the overload below.
-type Plugin = FastifyPluginAsync<ImportFileDataOptions<never>>
+type Options<User extends object> = { hasPermission: HasPermission<User> } & ImportFileDataOptions<User>
+
+type Plugin = FastifyPluginAsync<Options<object>>
 
 declare module 'fastify' {
   // Infers the type of the user for `hasPermission` from `lookupUser`, which TypeScript does only for a type parameter of the call.
@@ -30,10 +31,7 @@ declare module 'fastify' {
     TypeProviderDefault extends FastifyTypeProvider = FastifyTypeProvider,
     LoggerDefault extends FastifyBaseLogger = FastifyBaseLogger
   > {
-    <User extends object>(
-      plugin: Plugin | Promise<{ default: Plugin }>,
-      options: FastifyRegisterOptions<{ hasPermission: HasPermission<User> } & ImportFileDataOptions<User>>
-    ): T
+    <User extends object>(plugin: Plugin | Promise<{ default: Plugin }>, options: FastifyRegisterOptions<Options<User>>): T
   }
 }
 

@@ -155,7 +155,7 @@ const KNOWN = [...Object.keys(OPTIONS), 'prefix', 'logLevel', 'logSerializers']
  *
  * @throws InvalidOption, which names the first option that is unknown, missing or wrong
  */
-export function resolveOptions (options: ImportFileDataOptions<never>): ResolvedOptions {
+export function resolveOptions (options: ImportFileDataOptions): ResolvedOptions {
   const { lookupUser, hasPermission, store, importers = rocketChatImporters, prepare } = options
   const { stalledAfter = 600_000, writeTimeout = 60_000, route = {} } = options
   const resolved = { lookupUser, hasPermission, store, importers, prepare, stalledAfter, writeTimeout, route }

@@ -159,3 +159,20 @@ t.test('the plugin does not change the host\'s Fastify types', async t => {
   })
   t.strictSame(compile(folder, ['host.ts']), [])
 })
+
+t.test('the error for a missing or misspelt option names it', async t => {
+  const files = {
+    'missing.ts': `
+      import { type ImportDataStore, importFileData } from 'fastify-import-file-data'
+      import Fastify from 'fastify'
+      declare const store: ImportDataStore
+      Fastify().register(importFileData, { hasPermission: () => true, store })`,
+    'misspelt.ts': `
+      import { type ImportDataStore, importFileData } from 'fastify-import-file-data'
+      import Fastify from 'fastify'
+      declare const store: ImportDataStore
+      Fastify().register(importFileData, { lookupUser: () => ({ role: 'admin' }), hasPermission: () => true, store, importer: {} })`
+  }
+  const { folder } = buildPackage(t, files)
+  t.match(compile(folder, Object.keys(files)), [/Property 'lookupUser' is missing/, /'importer' does not exist/])
+})
