@@ -5,6 +5,7 @@ import { type Socket, connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable, Transform } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { setImmediate as turnOfTheLoop, setTimeout as wait } from 'node:timers/promises'
 import tls from 'node:tls'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
@@ -398,6 +399,17 @@ t.test('the timeout that a reply sets on its connection is reset after the reply
   const { promise: timeout, resolve: closed } = deferred<number | undefined>()
   app.server.on('connection', socket => { socket.on('close', () => closed(socket.timeout)) })
   await readAll(await request(app))
+  t.notOk(await timeout)
+})
+
+t.test('the timeout that pipelined replies set on their connection is reset after the last', async t => {
+  const { users } = watchedUsers(3)
+  const app = await buildOver(t, { users }, { writeTimeout: 1234 }, { keepAliveTimeout: 0 })
+  const { promise: timeout, resolve: closed } = deferred<number | undefined>()
+  app.server.on('connection', socket => { socket.on('close', () => closed(socket.timeout)) })
+  const socket = connect(await listen(app), '127.0.0.1')
+  socket.write(requestText(callerLines) + requestText([...callerLines, 'Connection: close']))
+  t.equal((await text(socket)).match(/HTTP\/1.1 200 OK/g)?.length, 2)
   t.notOk(await timeout)
 })
 

@@ -54,9 +54,9 @@ function breakConnection ({ raw }: FastifyReply): void {
 
 // The socket's timer restarts whenever bytes are written, so a slow reader is not dropped.
 function dropWhenUnread (reply: FastifyReply, writeTimeout: number): void {
-  const { raw, log } = reply
-  const { socket } = raw
-  const timeout = socket?.timeout ?? 0
+  const { raw, log, request: { raw: { socket } }, server: { server } } = reply
+  // The reply to a pipelined request has no socket until the one before is sent.
+  const timeout = (raw.socket ?? server).timeout || 0
   raw.setTimeout(writeTimeout, () => {
     // With nothing left to send, the store is slow, and not the caller.
     if (raw.writableLength === 0) return
@@ -64,5 +64,5 @@ function dropWhenUnread (reply: FastifyReply, writeTimeout: number): void {
     breakConnection(reply)
   })
   // Before Node.js sets the timer of a keep-alive connection.
-  raw.prependOnceListener('finish', () => { if (socket?.timeout === writeTimeout) socket.setTimeout(timeout) })
+  raw.prependOnceListener('finish', () => { if (socket.timeout === writeTimeout) socket.setTimeout(timeout) })
 }
