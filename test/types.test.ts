@@ -48,6 +48,18 @@ const typed: Record<string, (app: FastifyInstance) => unknown> = {
       lookupUser: () => ({ role: 'admin' }), hasPermission: user => user.role === 'admin', store
     })
   ],
+  'hasPermission needs an annotation in options that a function returns, and before a lookupUser with parameters': app => [
+    app.register(importFileData, () => ({
+      lookupUser: () => ({ role: 'admin' }), hasPermission: (user: { role: string }) => user.role === 'admin', store
+    })),
+    app.register(importFileData, {
+      hasPermission: (user: { role: string }) => user.role === 'admin', lookupUser: ({ userId }) => ({ role: userId }), store
+    }),
+    // @ts-expect-error the user is of no type
+    app.register(importFileData, () => ({ lookupUser: () => ({ role: 'admin' }), hasPermission: user => user.role === 'admin', store })),
+    // @ts-expect-error the user is an object of unknown type
+    app.register(importFileData, { hasPermission: user => user.role === 'admin', lookupUser: ({ userId }) => ({ role: userId }), store })
+  ],
   'hasPermission may require only a part of the user that lookupUser returns': app =>
     app.register(importFileData, {
       lookupUser: () => ({ id: 7, role: 'admin' }), hasPermission: ({ role }: { role: string }) => role === 'admin', store
