@@ -220,6 +220,15 @@ const CALL_OF_SAMPLE: How = {
   }
 }
 
+/** The reply of the server in the README. */
+const REPLY_OF_README = {
+  name: 'CSV',
+  users: [{ user_id: '1', username: 'grace', email: 'grace@example.com', is_deleted: false, is_bot: false, do_import: true, is_email_taken: false }],
+  channels: [{ channel_id: 'c1', name: 'general', is_archived: false, do_import: true, is_private: false, is_direct: false }],
+  message_count: 0,
+  success: true
+}
+
 /** A database in which one index is missing, for the check that rocket-chat.md shows. */
 const startCheckedMongo = (t: Test) => startScriptedMongo(t, (command, request) => {
   const privileges = ['users', 'rocketchat_import'].map(collection => ({ resource: { db: 'rocketchat', collection }, actions: ['find'] }))
@@ -237,7 +246,7 @@ const startCheckedMongo = (t: Test) => startScriptedMongo(t, (command, request) 
 const blocks: Record<string, Record<string, How>> = {
   'README.md': {
     'npm ci && npm start': startsServer(['npm ci && npm start ', 'npm start '], ['npm ci && npm test ', ': ']),
-    'curl ': CALL_OF_SAMPLE,
+    'curl -H \'X-User-Id: d26x': CALL_OF_SAMPLE,
     '{ "name": "Slack"': {
       run (t, { text }) {
         const [shown, reply]: Selection[] = [JSON.parse(text), JSON.parse(sampleReply)]
@@ -254,16 +263,19 @@ const blocks: Record<string, Record<string, How>> = {
         t.match(text, `./${name}-${version}.tgz `)
       }
     },
-    'import Fastify': {
+    '// server.mjs': {
       async run (t, { text }) {
-        writeFileSync(join(folder, 'readme.js'), replaced(text, ['port: 3000', 'port: 0']))
-        t.same(await replyOfHost(t, 'readme.js', { 'x-user-id': 'ada', 'x-auth-token': 'secret' }), {
-          name: 'CSV',
-          users: [{ user_id: '1', username: 'grace', email: 'grace@example.com', is_deleted: false, is_bot: false, do_import: true, is_email_taken: false }],
-          channels: [{ channel_id: 'c1', name: 'general', is_archived: false, do_import: true, is_private: false, is_direct: false }],
-          message_count: 0,
-          success: true
-        })
+        writeFileSync(join(folder, 'readme.mjs'), replaced(text, ['port: 3000', 'port: 0']))
+        t.same(await replyOfHost(t, 'readme.mjs', { 'x-user-id': 'ada', 'x-auth-token': 'secret' }), REPLY_OF_README)
+      }
+    },
+    'curl -H \'X-User-Id: ada': {
+      skip: needs('curl'),
+      async run (t, { text }) {
+        writeFileSync(join(folder, 'called.mjs'), replaced(blockOf('README.md', '// server.mjs').text, ['port: 3000', 'port: 0']))
+        const url = await serve(t, [process.execPath, 'called.mjs'], { cwd: folder })
+        const { stdout } = await output(['sh', '-c', replaced(text, ['http://localhost:3000', url])])
+        t.same(JSON.parse(stdout), REPLY_OF_README)
       }
     },
     'npm ci MONGODB_URL': startsServer(['npm ci\n', ''], ['localhost:27017', '127.0.0.1:1'], ['PORT=3100', 'PORT=0'])
