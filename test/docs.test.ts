@@ -12,7 +12,6 @@ import { loadDump } from '../examples/load-dump.js'
 import { buildServer } from '../examples/server.js'
 import { SAMPLE_CREDENTIALS, SAMPLE_IMPORT, readSettings, usage } from '../examples/settings.js'
 import type { Selection, Waiting } from '../lib/index.js'
-import { hashLoginToken } from '../lib/rocketchat/index.js'
 import { URL as PATH, build, call, caller, checkAgainstSchema, operation, optionsOf, storeOf } from './fixtures/build.js'
 import { documents } from './fixtures/documents.js'
 import { messagesIn } from './fixtures/messages.js'
@@ -72,7 +71,7 @@ const mongo = await startMongo(t)
 
 /** The blocks of embedding.md that have a name are files of one folder, as a reader has them, with the built package. */
 const { folder } = buildPackage(t, Object.fromEntries(found.filter(({ page }) => page === 'docs/embedding.md')
-  .map(({ text }) => [text.match(/^\/\/ (\S+)\n/)?.[1] ?? '', text]).filter(([name]) => name)))
+  .map(({ text }) => [text.match(/^(?:\/\/|--) (\S+)\n/)?.[1] ?? '', text]).filter(([name]) => name)))
 
 /** Ends a program with everything that it has started. */
 function end ({ pid }: ChildProcess): void {
@@ -210,7 +209,7 @@ const gson = join(homedir(), '.m2/repository/com/google/code/gson/gson/2.13.1/gs
 const needsGson = existsSync(gson) ? false : 'Gson is not there: `mvn dependency:get -Dartifact=com.google.code.gson:gson:2.13.1` fetches it'
 
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
-const needsSqlite = major > 22 || (major === 22 && minor >= 13) ? false : 'this Node.js has no node:sqlite'
+const needsSqlite = major > 22 || (major === 22 && minor >= 18) ? false : 'this Node.js has no node:sqlite, or does not run TypeScript'
 
 const CALL_OF_SAMPLE: How = {
   skip: needs('curl'),
@@ -298,26 +297,27 @@ const blocks: Record<string, Record<string, How>> = {
     }
   },
   'docs/embedding.md': {
-    'CREATE TABLE': { with: '// server.js' },
+    '-- tables.sql': { with: 'node --eval' },
     '// sql-store.ts': {
       run: t => { t.strictSame(compile(folder, ['sql-store.ts']), []) }
     },
-    '// server.js': {
+    '// server.js': { with: 'node --eval' },
+    'node --eval': {
       skip: needsSqlite,
-      async run (t) {
-        compile(folder, ['sql-store.ts'])
+      async run (t, { text }) {
+        const url = await serve(t, ['sh', '-c', text], { cwd: folder })
+        const ask = async () => (await fetch(url + PATH, { headers: { 'x-user-id': 'ada', 'x-auth-token': 'secret' } })).json()
+        t.same(await ask(), { ...REPLY_OF_README, users: [{ ...REPLY_OF_README.users[0], user_id: 'U1' }], channels: [] })
         const { DatabaseSync } = await import(`node:${'sqlite'}`)
         const db = new DatabaseSync(join(folder, 'imports.db'))
-        db.exec(blockOf('docs/embedding.md', 'CREATE TABLE').text)
         db.exec(`
-          INSERT INTO accounts VALUES ('ada', 'admin', '${hashLoginToken('secret')}');
-          INSERT INTO imports VALUES (1, 'slack', 'importer_done', 0, '2026-03-01T08:00:00Z'), (2, 'csv', 'importer_user_selection', 1, '2026-03-02T08:00:00Z');
+          INSERT INTO imports VALUES (2, 'csv', 'importer_user_selection', 1, '2026-03-02T08:00:00Z');
           WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 2500)
             INSERT INTO staged_users (import_id, source_id, login, email) SELECT 1 + n % 2, 'U' || n, 'user.' || n, nullif('user@example.com', iif(n = 1, 'user@example.com', '')) FROM numbers;
           INSERT INTO staged_channels (import_id, source_id, name, kind) VALUES (1, 'C0', 'old', 'c'), (2, 'C1', 'general', 'p'), (2, 'D1', NULL, 'd');
           INSERT INTO staged_messages (import_id, text) VALUES (1, 'hello'), (2, 'hello'), (2, 'again')`)
         db.close()
-        const { users, ...rest } = Object(await replyOfHost(t, 'server.js', { 'x-user-id': 'ada', 'x-auth-token': 'secret' }))
+        const { users, ...rest } = Object(await ask())
         t.equal(users.length, 1250)
         t.match([users[0], users.at(-1)], [{ user_id: 'U1', email: '' }, { user_id: 'U2499', username: 'user.2499', email: 'user@example.com' }])
         t.match(rest, { name: 'CSV', channels: [{ channel_id: 'C1', is_private: true }, { channel_id: '__directMessages__' }], message_count: 2, success: true })
