@@ -2,6 +2,7 @@ import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { ErrorReply } from '../lib/index.js'
+import { isAnswering } from './closing.js'
 
 // The plugin handles the errors of its own route only. These handlers reply for the rest of the server, in the same format.
 
@@ -22,8 +23,7 @@ export function answerNotFound (_request: FastifyRequest, reply: FastifyReply): 
 export function answerClientError (this: FastifyInstance, { code }: { code?: string }, socket: Socket): void {
   // Do not write into a reply that is in progress on this connection. Do not log the error: it contains the request's raw bytes,
   // and so the token.
-  const isAnswering = '_httpMessage' in socket && socket._httpMessage
-  if (socket.writable && !isAnswering && code !== 'ECONNRESET') {
+  if (socket.writable && !isAnswering(socket) && code !== 'ECONNRESET') {
     const [statusCode, message] = parserErrors.get(code) ?? [400, 'The request is not valid HTTP.']
     const body = errorBody(message, codeOf(statusCode))
     this.log.info(body.error)

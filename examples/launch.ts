@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
+import { limitClosing } from './closing.js'
 import { type Settings, readSettings, usage } from './settings.js'
 import { StartupError, listenFailure } from './startup-error.js'
 
@@ -66,7 +67,8 @@ function asksForHelp (args: readonly string[]): boolean {
 const FAULTS = ['SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV'] as const
 
 async function listen (app: FastifyInstance, settings: Settings): Promise<string> {
-  // No time limit is needed: the plugin drops callers that stop reading, so closing always ends. A second signal ends the process at once.
+  limitClosing(app)
+  // No `delay`, which would cut replies in progress after that time. A second signal ends the process at once.
   const grace = closeWithGrace({ delay: false, skip: [...FAULTS] }, closer(app))
   app.addHook('onClose', async () => grace.uninstall())
   try {

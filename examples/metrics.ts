@@ -123,7 +123,8 @@ function countPrepares (prepare: Prepare, registry: Registry): Prepare {
 }
 
 function serveMetrics (app: FastifyInstance, registry: Registry, { host, metricsPort = 0 }: Pick<Settings, 'host' | 'metricsPort'>): void {
-  const server: FastifyInstance = Fastify()
+  // Whoever is connected to the port must not keep the process from ending.
+  const server: FastifyInstance = Fastify({ forceCloseConnections: true })
   server.get('/metrics', async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()))
   app.addHook('onReady', async () => {
     try {
