@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { PassThrough } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import type { Document } from 'mongodb'
@@ -172,10 +174,29 @@ t.test('an operation with a few fields only is reported', async t => {
   t.match(line('newest operation'), /importer \(none\), status importer_new, not valid$/)
 })
 
+/**
+ * A port of 127.0.0.1 that refuses connections until the test ends. It is the client's end of a connection, so no other process can
+ * begin to listen on it, as it can on a fixed port.
+ */
+async function refusingPort (t: Test): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  // With `localAddress` the port is bound explicitly, and so is not taken for the local end of another connection either.
+  const client = connect({ port, host: '127.0.0.1', localAddress: '127.0.0.1' })
+  t.teardown(() => {
+    client.destroy()
+    server.close()
+  })
+  await once(client, 'connect')
+  return (client.address() as AddressInfo).port
+}
+
 t.test('a database that is down has to be fixed', async t => {
-  const { isFine, text } = await run({ MONGODB_URL: 'mongodb://reader:canary@127.0.0.1:1/rocketchat' })
+  const port = await refusingPort(t)
+  const { isFine, text } = await run({ MONGODB_URL: `mongodb://reader:canary@127.0.0.1:${port}/rocketchat` })
   t.notOk(isFine)
-  t.match(text, /^fix {3}connection: connect ECONNREFUSED 127\.0\.0\.1:1\. Check host, port/)
+  t.match(text, new RegExp(`^fix {3}connection: connect ECONNREFUSED 127\\.0\\.0\\.1:${port}\\. Check host, port`))
   t.notMatch(text, 'canary')
 })
 
