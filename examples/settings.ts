@@ -71,17 +71,26 @@ ${lines.join('')}`
  */
 export function readSettings (env: NodeJS.ProcessEnv): Settings {
   const read = (name: keyof typeof VARIABLES): string => env[name] || VARIABLES[name][0]
+  const port = readInteger('PORT', read('PORT'), 65_535)
   return {
     host: read('HOST'),
-    port: readInteger('PORT', read('PORT'), 65_535),
+    port,
     dataDir: resolve(read('DATA_DIR') || SAMPLE_IMPORT),
     mongodbUrl: read('MONGODB_URL') || undefined,
     rocketchatUrl: read('ROCKETCHAT_URL') || undefined,
     rateLimit: readInteger('RATE_LIMIT', read('RATE_LIMIT'), 1_000_000, ' (calls per minute and address; 0 for no limit)'),
     trustProxy: readTrustProxy(read('TRUST_PROXY')),
     logLevel: readLogLevel(read('LOG_LEVEL')),
-    metricsPort: read('METRICS_PORT') ? readInteger('METRICS_PORT', read('METRICS_PORT'), 65_535) : undefined
+    metricsPort: readMetricsPort(read('METRICS_PORT'), port)
   }
+}
+
+function readMetricsPort (value: string, port: number): number | undefined {
+  if (value === '') return undefined
+  const metricsPort = readInteger('METRICS_PORT', value, 65_535)
+  if (metricsPort !== port || port === 0) return metricsPort
+  // Otherwise the server would say that PORT is in use: the metrics listen first.
+  throw new StartupError(`METRICS_PORT is ${port}, and so is PORT: set METRICS_PORT to another port, or to 0 for any free port.`)
 }
 
 function readInteger (name: string, value: string, highest: number, meaning = ''): number {

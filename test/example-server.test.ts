@@ -526,6 +526,16 @@ t.test('TRUST_PROXY=true, which lets callers forge their address, logs a warning
   t.notMatch(careful.written(), 'TRUST_PROXY')
 })
 
+t.test('the same METRICS_PORT as PORT is reported with a one-line message', async t => {
+  const problem = 'METRICS_PORT is 3000, and so is PORT: set METRICS_PORT to another port, or to 0 for any free port.'
+  t.equal(problemIn({ PORT: '3000', METRICS_PORT: '3000' }), problem)
+  t.equal(problemIn({ METRICS_PORT: '03000' }), problem, '3000 is the default of PORT')
+})
+
+t.test('PORT and METRICS_PORT may both be 0, which means different free ports', async t => {
+  t.match(readSettings({ PORT: '0', METRICS_PORT: '0' }), { port: 0, metricsPort: 0 })
+})
+
 t.test('an invalid TRUST_PROXY is reported with a one-line message', async t => {
   for (const value of ['yes', 'nginx', 'loopback,', '10.0.0.1 10.0.0.2', '10.1', '10.0.0.0/33', '10.0.0.0/0', '10.0.0.0/x', '::1/129', 'True']) {
     t.equal(problemIn({ TRUST_PROXY: value }), `TRUST_PROXY is "${value}": set it to the addresses of your reverse proxies, ` +
