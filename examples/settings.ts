@@ -56,10 +56,12 @@ export function usage (): string {
   })
   return `Serves Rocket.Chat's GET /api/v1/getImportFileData.
 
-Usage: npm start                 start the server
-       npm start -- --help       print this text; -h for short
+Usage: npm start                         start the server, in a clone of the project
+       npm start -- --help               print this text; -h for short
+       node examples/server.js           start the compiled server, in dist-server/ or its Docker image
+       node examples/server.js --help    print this text
 
-Settings are environment variables, such as PORT=8080 npm start:
+Settings are environment variables, such as PORT=8080:
 
 ${lines.join('')}`
 }

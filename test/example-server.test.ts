@@ -786,6 +786,13 @@ t.test('--help and -h print all settings with their defaults, and do not start a
   }
 })
 
+t.test('the usage names the commands of a clone and of the compiled server', async t => {
+  const { written } = await startHere(t, {}, outputOf(), ['--help'])
+  for (const command of ['npm start', 'npm start -- --help', 'node examples/server.js', 'node examples/server.js --help']) {
+    t.match(written, new RegExp(`^(Usage:| {6}) ${command} {2,}(start|print) `, 'm'))
+  }
+})
+
 t.test('an unknown argument is reported with a one-line message', async t => {
   for (const args of [['--port=8080'], ['-x'], ['start'], ['--help', 'more'], ['--']]) {
     const { app, written, errors, exitCode } = await startHere(t, {}, outputOf(), args)
