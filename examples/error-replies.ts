@@ -21,12 +21,12 @@ export function answerNotFound (_request: FastifyRequest, reply: FastifyReply): 
 
 /** Fastify's `clientErrorHandler`: replies to a request that Node.js cannot parse. */
 export function answerClientError (this: FastifyInstance, { code }: { code?: string }, socket: Socket): void {
-  // Do not write into a reply that is in progress on this connection. Do not log the error: it contains the request's raw bytes,
-  // and so the token.
+  // Do not write into a reply that is in progress on this connection. Do not log the error, only its code: it contains the request's raw
+  // bytes, and so the token.
   if (socket.writable && !isAnswering(socket) && code !== 'ECONNRESET') {
     const [statusCode, message] = parserErrors.get(code) ?? [400, 'The request is not valid HTTP.']
     const body = errorBody(message, codeOf(statusCode))
-    this.log.info(body.error)
+    this.log.info({ remoteAddress: socket.remoteAddress, code }, body.error)
     socket.write(asHttp(statusCode, JSON.stringify(body)))
   }
   socket.destroySoon()

@@ -709,6 +709,19 @@ t.test('in a terminal the log is readable text', async t => {
   t.match(output.written(), /req-1 request completed 200/)
 })
 
+t.test('a request that cannot be parsed is logged with the caller\'s address and the reason', async t => {
+  const output = outputOf()
+  const app = await build(t, {}, output)
+  await sendText(app, 'hello\r\n\r\n')
+  await sendText(app, requestText([...callerLines, `X-Large: ${'x'.repeat(20_000)}`]))
+  const records = output.written().trim().split('\n').map(line => JSON.parse(line)).filter(({ code }) => code !== undefined)
+  t.match(records, [
+    { level: 30, remoteAddress: '127.0.0.1', code: 'HPE_INVALID_METHOD', msg: 'The request is not valid HTTP. [error-bad-request]' },
+    { level: 30, remoteAddress: '127.0.0.1', code: 'HPE_HEADER_OVERFLOW', msg: /^The headers of the request are too large\./ }
+  ])
+  t.equal(records.length, 2)
+})
+
 t.test('the log does not contain the token, even if request headers are logged', async t => {
   const output = outputOf()
   const app = await build(t, { LOG_LEVEL: 'trace' }, output)
