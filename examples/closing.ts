@@ -8,7 +8,7 @@ import type { FastifyInstance } from 'fastify'
 const IDLE_TIMEOUT = 45_000
 
 /**
- * Has the server close in limited time, whatever its clients do. Replies in progress are completed, as long as they are read.
+ * Has the server close without waiting for clients that send or read nothing. Replies in progress are completed.
  *
  * @param idleTimeout for tests
  */
