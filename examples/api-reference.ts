@@ -3,6 +3,7 @@ import fastifySwagger from '@fastify/swagger'
 import fastifySwaggerUi from '@fastify/swagger-ui'
 import type { FastifyPluginAsync, FastifySchema } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Selection, Waiting } from '../lib/index.js'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
 
@@ -48,6 +49,30 @@ const headersByStatus: Record<string, object> = {
   503: { 'Retry-After': retryAfter, ...always }
 }
 
+const selection: Selection = {
+  name: 'Slack',
+  users: [{ user_id: 'U01', username: 'ada', email: 'ada@example.com', is_deleted: false, is_bot: false, do_import: true, is_email_taken: false }],
+  channels: [{ channel_id: 'C01', name: 'general', is_archived: false, do_import: true, is_private: false, is_direct: false }],
+  contacts: [{ id: 'c-1', name: 'Grace', emails: ['grace@example.com'], phones: [], do_import: true }],
+  message_count: 12034,
+  success: true
+}
+
+const waiting: Waiting = {
+  waiting: true,
+  step: 'importer_preparing_messages',
+  reading: 'general/2023-05-04',
+  count: { total: 12034, users: 320, channels: 41 },
+  updated_at: '2026-03-02T09:14:05.120Z',
+  success: true
+}
+
+/** Examples of a reply with the status 200. Swagger UI makes none for the members of a union. */
+const examples = {
+  selection: { summary: 'The staged records, for selection', value: selection },
+  waiting: { summary: 'The import is being prepared', value: waiting }
+}
+
 /**
  * A Fastify plugin: the API reference at `/docs`, and its OpenAPI 3.1 document at `/docs/json` and `/docs/yaml`.
  * It documents the routes of the whole server that are registered after it.
@@ -78,35 +103,19 @@ export const apiReference: FastifyPluginAsync = fp(async app => {
   })
 }, { name: 'api-reference' })
 
-/** The part of a reply schema that is used here. */
-interface ReplySchema {
-  description?: string
-  examples?: unknown[]
-  anyOf?: ReplySchema[]
-}
-
 /**
- * Adds to a route's schema what only the reference needs: a tag and an operation id, unless the route has its own; the two headers
- * as security schemes instead of parameters; the reply headers; and an example of each kind of reply.
+ * Adds to a route's schema what only the reference needs: the two headers as security schemes instead of parameters, the reply headers,
+ * and examples of the replies with the status 200.
  */
 function withHttpDetails (schema: FastifySchema): FastifySchema {
-  const replies: Array<[status: string, reply: ReplySchema]> = Object.entries(Object(schema.response))
+  const replies: Array<[status: string, reply: object]> = Object.entries(Object(schema.response))
   return {
-    tags: ['import'],
-    operationId: 'getImportFileData',
     ...schema,
     security: [{ userId: [], authToken: [] }],
     response: Object.fromEntries(replies.map(([status, reply]) => [status, {
       ...reply,
       headers: headersByStatus[status] ?? always,
-      ...(reply.anyOf && { 'x-examples': examplesOf(reply.anyOf) })
+      ...(status === '200' && { 'x-examples': examples })
     }]))
   }
-}
-
-// Swagger UI does not show the examples of the members of a union.
-function examplesOf (members: ReplySchema[]) {
-  const examples = members.flatMap(({ description, examples = [] }) =>
-    examples.map(value => ({ summary: description?.split(':')[0], value })))
-  return Object.fromEntries(examples.map((example, place) => [`reply${place + 1}`, example]))
 }

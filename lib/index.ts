@@ -26,9 +26,7 @@ declare module 'fastify' {
   // The type parameters of the interface have to be the same as Fastify's.
   /* eslint-disable @typescript-eslint/no-unused-vars */
   interface FastifyRegister<
-    T = void,
-    RawServer extends RawServerBase = RawServerDefault,
-    TypeProviderDefault extends FastifyTypeProvider = FastifyTypeProvider,
+    T = void, RawServer extends RawServerBase = RawServerDefault, TypeProviderDefault extends FastifyTypeProvider = FastifyTypeProvider,
     LoggerDefault extends FastifyBaseLogger = FastifyBaseLogger
   > {
     <User extends object>(plugin: Plugin | Promise<{ default: Plugin }>, options: FastifyRegisterOptions<Options<User>>): T

@@ -57,18 +57,7 @@ export const selectionSchema = Type.Object({
   contacts: Type.Optional(Type.Array(contactItemSchema, { description: 'Left out when none is staged' })),
   message_count: Type.Integer({ minimum: 0, description: 'How many messages are staged' }),
   success: Type.Literal(true)
-}, {
-  additionalProperties: false,
-  description: 'The staged records, for selection',
-  examples: [{
-    name: 'Slack',
-    users: [{ user_id: 'U01', username: 'ada', email: 'ada@example.com', is_deleted: false, is_bot: false, do_import: true, is_email_taken: false }],
-    channels: [{ channel_id: 'C01', name: 'general', is_archived: false, do_import: true, is_private: false, is_direct: false }],
-    contacts: [{ id: 'c-1', name: 'Grace', emails: ['grace@example.com'], phones: [], do_import: true }],
-    message_count: 12034,
-    success: true
-  }]
-})
+}, { additionalProperties: false, description: 'The staged records, for selection' })
 /** See {@link selectionSchema}. */
 export type Selection = Static<typeof selectionSchema>
 
@@ -89,18 +78,7 @@ export const waitingSchema = Type.Object({
   updated_at: Type.Optional(Type.String({ format: 'date-time', description: 'When the operation last changed' })),
   stalled: Type.Optional(Type.Boolean({ description: 'The operation has not changed for a long time, and may never end' })),
   success: Type.Literal(true)
-}, {
-  additionalProperties: false,
-  description: 'The import is being prepared: call again after as many seconds as `Retry-After` says',
-  examples: [{
-    waiting: true,
-    step: 'importer_preparing_messages',
-    reading: 'general/2023-05-04',
-    count: { total: 12034, users: 320, channels: 41 },
-    updated_at: '2026-03-02T09:14:05.120Z',
-    success: true
-  }]
-})
+}, { additionalProperties: false, description: 'The import is being prepared: call again after as many seconds as `Retry-After` says' })
 /** See {@link waitingSchema}. */
 export type Waiting = Static<typeof waitingSchema>
 
