@@ -84,9 +84,10 @@ export async function withErrorForReply<Result> (call: () => Result | Promise<Re
 /**
  * The reply to an error: the contract's errors and client errors (4xx) with their message, any other without details.
  *
- * @param thrown by the plugin or by a hook of the host. Only an `Error` has a message for the caller
+ * @param thrown by the plugin or by a hook of the host
  * @param retryAfter the reply's `Retry-After` header, if it is set already: seconds
- * @param replyStatus the status that the reply has already. It counts when the error has none, as in Fastify
+ * @param replyStatus the status that the reply has already. It counts when `thrown` has none. Others than the thrower may have set it, as
+ *   `@fastify/auth` does for any failure, so the message is not sent then
  */
 export function toErrorReply (thrown: unknown, retryAfter: unknown, replyStatus?: number): { statusCode: number, body: ErrorReply } {
   const { statusCode, message, code } = publicErrorOf(thrown, Number(retryAfter), replyStatus)
@@ -97,14 +98,19 @@ export function toErrorReply (thrown: unknown, retryAfter: unknown, replyStatus?
   return { statusCode, body: { success: false, error: `${message || text} [${errorType}]`, errorType } }
 }
 
-interface Failure { statusCode?: unknown, status?: unknown, code?: unknown }
+/** The error status (400 to 599) of what was thrown: its `statusCode` or `status`. Undefined when it has none. */
+export function statusOf (thrown: unknown): number | undefined {
+  const { statusCode, status }: { statusCode?: unknown, status?: unknown } = thrown ?? {}
+  return [statusCode, status].find(isErrorStatus)
+}
 
-function publicErrorOf (thrown: unknown, retryAfter: number, replyStatus?: number): { statusCode: number, message: string, code?: unknown } {
-  const failure: Failure = thrown ?? {}
-  const statusCode = [failure.statusCode, failure.status, replyStatus].find(isErrorStatus) ?? 500
+function publicErrorOf (thrown: unknown, retryAfter: number, replyStatus: unknown): { statusCode: number, message: string, code?: unknown } {
+  const ownStatus = statusOf(thrown)
+  const statusCode = [ownStatus, replyStatus].find(isErrorStatus) ?? 500
   if (statusCode === 429) return new TooManyRequests(retryAfter > 0 ? Math.ceil(retryAfter) : RATE_LIMIT_WINDOW_SECONDS)
   if (statusCode >= 500) return statusCode === 503 ? new ServiceUnavailable() : new InternalServerError()
-  return thrown instanceof Error ? { statusCode, message: thrown.message, code: failure.code } : { statusCode, message: '' }
+  if (ownStatus === undefined || !(thrown instanceof Error)) return { statusCode, message: '' }
+  return { statusCode, message: thrown.message, ...('code' in thrown && { code: thrown.code }) }
 }
 
 const isErrorStatus = (status: unknown): status is number => Number.isInteger(status) && Number(status) >= 400 && Number(status) < 600

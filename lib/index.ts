@@ -5,7 +5,7 @@ import type {
 } from 'fastify'
 import fp from 'fastify-plugin'
 import { createAuthFunctions, kCaller } from './auth.js'
-import { MethodNotAllowed, NotFound, toErrorReply } from './errors.js'
+import { MethodNotAllowed, NotFound, statusOf, toErrorReply } from './errors.js'
 import { type HasPermission, type ImportFileDataOptions, resolveOptions } from './options.js'
 import { kRetryAfter, markAsPrivate, replySchemas, replyToError } from './replies.js'
 import { createHandler } from './route.js'
@@ -81,9 +81,10 @@ const plugin: Plugin = async (instance, options) => {
       response: replySchemas
     },
     // The schemas only describe the route, so the host's compilers are not used: the auth functions check the headers, and the handler
-    // sends text. An error is serialized here when a hook of the host throws again while an error is sent.
+    // sends text. An error is serialized here when a hook of the host throws again while an error is sent: without its message, since Fastify
+    // gives it the status of the reply.
     validatorCompiler: () => () => true,
-    serializerCompiler: () => payload => JSON.stringify(payload instanceof Error ? toErrorReply(payload, undefined).body : payload),
+    serializerCompiler: () => payload => JSON.stringify(payload instanceof Error ? toErrorReply({ status: statusOf(payload) }, undefined).body : payload),
     handler: createHandler(instance, resolved)
   })
   const methods = instance.supportedMethods

@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { append } from 'vary'
 import { isDisconnected } from './call.js'
-import { Forbidden, InternalServerError, OperationNotFound, ServiceUnavailable, TooManyRequests, Unauthorized, toErrorReply } from './errors.js'
+import { Forbidden, InternalServerError, OperationNotFound, ServiceUnavailable, TooManyRequests, Unauthorized, statusOf, toErrorReply } from './errors.js'
 import { errorReplySchema, selectionSchema, waitingSchema } from './schemas.js'
 
 /** The schemas of the replies by status. They describe the replies; nothing is serialized by them. */
@@ -50,13 +50,15 @@ export function markAsPrivate ({ method }: FastifyRequest, reply: FastifyReply, 
  * of the host's hooks on this route.
  */
 export function replyToError (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  // Here, too, because a hook of the host that throws again keeps the onSend hooks after it from running.
+  markAsPrivate(request, reply, undefined, () => {})
   // They belong to the reply that was not sent.
   reply.removeHeader('ETag')
   if (reply.getHeader('Retry-After') === request.getDecorator(kRetryAfter)) reply.removeHeader('Retry-After')
   const { statusCode, body } = toErrorReply(error, reply.getHeader('Retry-After'), reply.statusCode)
   if (isDisconnected(reply)) reply.log.info('The caller disconnected before the reply')
   else if (statusCode >= 500) reply.log.error({ err: error }, body.error)
-  else reply.log.info(body.error)
+  else reply.log.info(statusOf(error) === undefined ? { err: error } : {}, body.error)
   if (statusCode === 503 && !reply.hasHeader('Retry-After')) reply.header('Retry-After', String(RETRY_AFTER_SECONDS))
   return sendJson(reply.code(statusCode), JSON.stringify(body))
 }

@@ -1,3 +1,4 @@
+import auth from '@fastify/auth'
 import createError from '@fastify/error'
 import rateLimit from '@fastify/rate-limit'
 import underPressure from '@fastify/under-pressure'
@@ -118,21 +119,45 @@ t.test('an error from any hook of the host is in the error format', async t => {
   }
 })
 
-t.test('an onSend hook of the host that always throws does not reveal its error in the reply', async t => {
-  const app = await buildAfter(t, app => app.addHook('onSend', async () => { throw new Error(SECRET) }))
-  const { statusCode, body } = await call(app)
-  t.strictSame([statusCode, body], [500, INTERNAL])
+t.test('an onSend hook of the host that always throws does not reveal its error in the reply, which is private', async t => {
+  const onSend = async () => { throw new Error(SECRET) }
+  const apps: Record<string, FastifyInstance> = {
+    'of the server': await buildAfter(t, app => app.addHook('onSend', onSend)),
+    'of the route': await build(t, { route: { onSend } })
+  }
+  for (const [name, app] of Object.entries(apps)) {
+    for (const [headers, expected] of [[caller, [500, INTERNAL]], [{}, [401, errorBody('Unauthorized', 'error-unauthorized')]]] as const) {
+      const reply = await app.inject({ url: URL, headers })
+      t.strictSame([reply.statusCode, reply.body], expected, name)
+      t.match(reply.headers, { 'cache-control': 'private, no-cache', vary: 'X-User-Id, X-Auth-Token', 'x-content-type-options': 'nosniff' }, name)
+    }
+  }
 })
 
-t.test('an error without a status gets the status that the reply of the hook has', async t => {
-  for (const [status, expected] of [[400, errorBody('No such tenant', 'error-bad-request')], [502, INTERNAL], [201, INTERNAL]] as const) {
+t.test('an error without a status gets the status that the reply has, without its message, which is logged', async t => {
+  const rows = [[400, 400, errorBody('Bad Request', 'error-bad-request')], [502, 500, INTERNAL], [201, 500, INTERNAL]] as const
+  for (const [status, sent, expected] of rows) {
+    const log = captureLog()
     const app = await buildAfter(t, app => app.addHook('onRequest', async (_request, reply) => {
       reply.code(status)
-      throw new Error('No such tenant')
-    }))
+      throw failure(SECRET, { code: SECRET })
+    }), log.server)
     const { statusCode, body } = await call(app)
-    t.strictSame([statusCode, body], [status === 400 ? 400 : 500, expected], String(status))
+    t.strictSame([statusCode, body], [sent, expected], String(status))
+    t.match(log.records().find(({ msg }) => String(msg).includes('[error-')), { err: { message: SECRET } })
   }
+})
+
+t.test('a failure in an auth function of the host does not reveal its error in the reply', async t => {
+  const app: FastifyInstance = Fastify()
+  t.teardown(() => app.close())
+  await app.register(auth)
+  await app.register(async instance => {
+    const route = { preHandler: instance.auth([async () => { throw failure(SECRET, { code: 'ECONNREFUSED' }) }]) }
+    await instance.register(importFileData, { prefix: '/api/v1', ...optionsOf({ route }) })
+  })
+  const { statusCode, body } = await call(app)
+  t.strictSame([statusCode, body], [401, errorBody('Unauthorized', 'error-unauthorized')])
 })
 
 t.test('a 429 of @fastify/rate-limit stays one when the host builds its own response', async t => {
