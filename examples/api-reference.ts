@@ -99,6 +99,8 @@ export const apiReference: FastifyPluginAsync = fp(async app => {
   await app.register(fastifySwaggerUi, {
     routePrefix: '/docs',
     staticCSP: true,
+    // Without it, a browser asks for the files of the page by https, except at a loopback address.
+    transformStaticCSP: header => header.replace(/ *upgrade-insecure-requests;?/, ''),
     uiConfig: { defaultModelsExpandDepth: -1, tryItOutEnabled: true }
   })
 }, { name: 'api-reference' })

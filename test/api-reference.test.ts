@@ -225,6 +225,7 @@ t.test('the reference is served as a page, as JSON and as YAML', async t => {
   t.equal(page.statusCode, 200)
   t.match(page.headers['content-type'], 'text/html')
   t.match(page.headers['content-security-policy'], "default-src 'self'")
+  t.notMatch(page.headers['content-security-policy'], 'upgrade-insecure-requests', 'it works by http at any address')
   t.equal((await app.inject('/docs')).statusCode, 200)
   const yaml = await app.inject('/docs/yaml')
   t.equal(yaml.statusCode, 200)
