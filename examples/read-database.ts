@@ -50,6 +50,7 @@ export function createClient (url: string): MongoClient {
 // The client reconnects by itself, but only after its first connection.
 async function keepConnecting (client: MongoClient, app: FastifyInstance, signal: AbortSignal): Promise<void> {
   app.log.info('Connecting to the database')
+  let reported: string | undefined
   while (!signal.aborted) {
     try {
       await client.connect()
@@ -57,7 +58,10 @@ async function keepConnecting (client: MongoClient, app: FastifyInstance, signal
       return
     } catch (failure) {
       if (signal.aborted) return
-      app.log.warn({ err: failure }, 'The database cannot be reached: calls get a 503 reply until it can')
+      // Without the stack and the description of the servers, which fill the screen, and only once for each reason.
+      const reason = String(failure)
+      if (reason !== reported) app.log.warn({ reason }, 'The database cannot be reached: calls get a 503 reply until it can')
+      reported = reason
       await wait(NEXT_ATTEMPT, undefined, { signal }).catch(() => {})
     }
   }

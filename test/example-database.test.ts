@@ -64,6 +64,8 @@ t.test('F1: if the database is down at the start, the server logs it, replies 50
   await proxy.refuse()
   const { app, logged, log } = await build(t, { MONGODB_URL: mongo.url(db.databaseName, proxy) })
   await logged('The database cannot be reached')
+  const line = log().split('\n').find(line => line.includes('The database cannot be reached'))
+  t.match(JSON.parse(line ?? ''), { reason: /^MongoServerSelectionError: / })
   const unavailable = await call(app)
   t.equal(unavailable.statusCode, 503)
   t.match(unavailable.headers, { 'retry-after': /^[1-9]\d*$/ })
