@@ -571,6 +571,13 @@ t.test('the demo serves its import even when MONGODB_URL is set', async t => {
   t.match((await call(app)).json(), { waiting: true, step: 'importer_downloading_file' })
 })
 
+t.test('the demo says at the start that it is one', async t => {
+  const output = outputOf()
+  const app = await start({ PORT: '0' }, output, outputOf(), demoImport)
+  t.teardown(() => app?.close())
+  t.match(output.written(), /Serving a demo, with an import that makes progress again and again, from \S+sample-import\. Try it/)
+})
+
 // The sample credentials.
 
 t.test('with the sample import, the server and the demo offer valid sample credentials', async t => {
