@@ -100,7 +100,7 @@ export function toErrorReply (thrown: unknown, retryAfter: unknown, replyStatus?
 
 /** The error status (400 to 599) of what was thrown: its `statusCode` or `status`. Undefined when it has none. */
 export function statusOf (thrown: unknown): number | undefined {
-  const { statusCode, status }: { statusCode?: unknown, status?: unknown } = thrown ?? {}
+  const { statusCode, status }: { statusCode?: unknown, status?: unknown } = Object(thrown)
   return [statusCode, status].find(isErrorStatus)
 }
 
