@@ -81,10 +81,10 @@ const plugin: Plugin = async (instance, options) => {
       response: replySchemas
     },
     // The schemas only describe the route, so the host's compilers are not used: the auth functions check the headers, and the handler
-    // sends text. An error is serialized here when a hook of the host throws again while an error is sent: without its message, since Fastify
-    // gives it the status of the reply.
+    // sends text. An error is serialized here when a hook of the host throws again while an error is sent. Fastify gives it the status of the
+    // reply, which is not its own.
     validatorCompiler: () => () => true,
-    serializerCompiler: () => payload => JSON.stringify(payload instanceof Error ? toErrorReply({ status: statusOf(payload) }, undefined).body : payload),
+    serializerCompiler: () => payload => JSON.stringify(payload instanceof Error ? toErrorReply(undefined, undefined, statusOf(payload)).body : payload),
     handler: createHandler(instance, resolved)
   })
   const methods = instance.supportedMethods

@@ -54,9 +54,10 @@ function breakConnection ({ raw }: FastifyReply): void {
 
 // The socket's timer restarts whenever bytes are written, so a slow reader is not dropped.
 function dropWhenUnread (reply: FastifyReply, writeTimeout: number): void {
-  const { raw, log, request: { raw: { socket } }, server: { server } } = reply
+  const { raw, log } = reply
+  const { socket } = reply.request.raw
   // The reply to a pipelined request has no socket until the one before is sent.
-  const timeout = (raw.socket ?? server).timeout || 0
+  const timeout = (raw.socket ?? reply.server.server).timeout || 0
   raw.setTimeout(writeTimeout, () => {
     // With nothing left to send, the store is slow, and not the caller.
     if (raw.writableLength === 0) return
