@@ -5,9 +5,7 @@ import { PassThrough } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
-import { WebSocket, WebSocketServer } from 'ws'
 import { limitClosing } from '../examples/closing.js'
-import { buildInFront } from '../examples/in-front.js'
 import { buildServer, start } from '../examples/server.js'
 import { readSettings } from '../examples/settings.js'
 import { requestText } from './fixtures/build.js'
@@ -157,21 +155,4 @@ t.test('closing drops a client that sends a part of another request after its re
   end()
   await closed
   t.match(await text(client), 'complete')
-})
-
-t.test('a WebSocket is closed properly when the server in front of Rocket.Chat closes', async t => {
-  const rocketchat = http.createServer().listen(0, '127.0.0.1')
-  const sockets = new WebSocketServer({ server: rocketchat })
-  sockets.on('connection', socket => socket.send('open'))
-  await once(rocketchat, 'listening')
-  t.teardown(() => rocketchat.close())
-  const address = rocketchat.address()
-  const port = typeof address === 'object' ? address?.port : undefined
-  const app = await buildInFront(readSettings({ LOG_LEVEL: 'silent', ROCKETCHAT_URL: `http://127.0.0.1:${port}` }), new PassThrough())
-  t.teardown(() => app.close())
-  limitClosing(app)
-  const socket = new WebSocket(`ws://127.0.0.1:${await listen(app)}/websocket`)
-  await once(socket, 'message')
-  const [[code]] = await Promise.all([once(socket, 'close'), app.close()])
-  t.equal(code, 1005, '1006 is a connection that was cut')
 })

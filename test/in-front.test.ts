@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
+import { limitClosing } from '../examples/closing.js'
 import { buildInFront, startIfRun } from '../examples/in-front.js'
 import { readSettings } from '../examples/settings.js'
 import { URL as PATH, UNAUTHORIZED, caller } from './fixtures/build.js'
@@ -43,6 +44,7 @@ async function build (t: Test, env: NodeJS.ProcessEnv = {}) {
   const rocketchatUrl = await startRocketChat(t)
   const app = await buildInFront(readSettings({ LOG_LEVEL: 'silent', ROCKETCHAT_URL: rocketchatUrl, ...env }), new PassThrough())
   t.teardown(() => app.close())
+  limitClosing(app)
   return { app, url: await listen(app), rocketchatUrl }
 }
 
@@ -135,4 +137,12 @@ t.test('without ROCKETCHAT_URL it does not start, and prints a one-line message'
 t.test('importing the file does not start a server', async t => {
   await startIfRun(undefined, {})
   t.equal(process.exitCode, undefined)
+})
+
+t.test('a WebSocket is closed properly when the server closes', async t => {
+  const { app, url } = await build(t)
+  const socket = new WebSocket(`${url.replace('http', 'ws')}/websocket`)
+  await once(socket, 'message')
+  const [[code]] = await Promise.all([once(socket, 'close'), app.close()])
+  t.equal(code, 1005, '1006 is a connection that was cut')
 })

@@ -393,20 +393,23 @@ t.test('F9: a caller that reads slowly is not dropped', async t => {
   t.ok(reply.complete)
 })
 
-t.test('the timeout that a reply sets on its connection is reset after the reply', async t => {
+/** A server of large selections, and the timeout that its first connection has when it closes. */
+async function buildWithTimeout (t: Test) {
   const { users } = watchedUsers(3)
   const app = await buildOver(t, { users }, { writeTimeout: 1234 }, { keepAliveTimeout: 0 })
   const { promise: timeout, resolve: closed } = deferred<number | undefined>()
   app.server.on('connection', socket => { socket.on('close', () => closed(socket.timeout)) })
+  return { app, timeout }
+}
+
+t.test('the timeout that a reply sets on its connection is reset after the reply', async t => {
+  const { app, timeout } = await buildWithTimeout(t)
   await readAll(await request(app))
   t.notOk(await timeout)
 })
 
 t.test('the timeout that pipelined replies set on their connection is reset after the last', async t => {
-  const { users } = watchedUsers(3)
-  const app = await buildOver(t, { users }, { writeTimeout: 1234 }, { keepAliveTimeout: 0 })
-  const { promise: timeout, resolve: closed } = deferred<number | undefined>()
-  app.server.on('connection', socket => { socket.on('close', () => closed(socket.timeout)) })
+  const { app, timeout } = await buildWithTimeout(t)
   const socket = connect(await listen(app), '127.0.0.1')
   socket.write(requestText(callerLines) + requestText([...callerLines, 'Connection: close']))
   t.equal((await text(socket)).match(/HTTP\/1.1 200 OK/g)?.length, 2)

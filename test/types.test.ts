@@ -173,18 +173,13 @@ t.test('the plugin does not change the host\'s Fastify types', async t => {
 })
 
 t.test('the error for a missing or misspelt option names it', async t => {
-  const files = {
-    'missing.ts': `
+  const { folder } = buildPackage(t, {
+    'host.ts': `
       import { type ImportDataStore, importFileData } from 'fastify-import-file-data'
       import Fastify from 'fastify'
       declare const store: ImportDataStore
-      Fastify().register(importFileData, { hasPermission: () => true, store })`,
-    'misspelt.ts': `
-      import { type ImportDataStore, importFileData } from 'fastify-import-file-data'
-      import Fastify from 'fastify'
-      declare const store: ImportDataStore
+      Fastify().register(importFileData, { hasPermission: () => true, store })
       Fastify().register(importFileData, { lookupUser: () => ({ role: 'admin' }), hasPermission: () => true, store, importer: {} })`
-  }
-  const { folder } = buildPackage(t, files)
-  t.match(compile(folder, Object.keys(files)), [/Property 'lookupUser' is missing/, /'importer' does not exist/])
+  })
+  t.match(compile(folder, ['host.ts']), [/Property 'lookupUser' is missing/, /'importer' does not exist/])
 })
