@@ -64,7 +64,7 @@ export interface Outcome {
 }
 
 /** The options that decide what an operation means: the display name of each importer by its key, and what reads a file. */
-interface OutcomeOptions { importers: ReadonlyMap<string, string>, prepare: unknown }
+interface OutcomeOptions { importers: Readonly<Record<string, string>>, prepare: unknown }
 
 /**
  * Finds what an operation means for the reply.
@@ -75,7 +75,7 @@ interface OutcomeOptions { importers: ReadonlyMap<string, string>, prepare: unkn
 export function outcomeOf (operation: ImportOperation | null, { importers, prepare }: OutcomeOptions): Outcome {
   if (operation === null) throw new OperationNotFound()
   const { importerKey, status, file, valid } = operation
-  const name = importerKey ? importers.get(importerKey) : undefined
+  const name = importerKey && Object.hasOwn(importers, importerKey) ? importers[importerKey] : undefined
   if (importerKey && name === undefined) throw new ImporterNotDefined(importerKey)
   const [meaning] = STATUSES.find(([, statuses]) => statuses.some(known => known === status)) ?? ['unknown' as const]
   if (meaning === 'failed') throw new FileFormatInvalid()

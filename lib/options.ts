@@ -90,10 +90,7 @@ export interface ImportFileDataOptions<User extends object = object> {
 }
 
 /** The options after the check, with every default. */
-export type ResolvedOptions = Required<Omit<ImportFileDataOptions, 'importers' | 'prepare'>> & {
-  importers: ReadonlyMap<string, string>
-  prepare: Prepare | undefined
-}
+export type ResolvedOptions = Required<Omit<ImportFileDataOptions, 'prepare'>> & { prepare: Prepare | undefined }
 
 /** Rocket.Chat's importers (contract.md, step 4): the display name of each by its key. */
 export const rocketChatImporters: Readonly<Record<string, string>> = Object.freeze({
@@ -167,7 +164,7 @@ export function resolveOptions (options: ImportFileDataOptions): ResolvedOptions
   const { schema = {} } = route
   demand('route.schema', schema, ['an object of members of a schema', isRecord])
   for (const name of OWN_SCHEMAS) demand(`route.schema.${name}`, schema[name], LEFT_OUT)
-  return { ...resolved, importers: new Map(Object.entries(importers)) }
+  return resolved
 }
 
 function checkName (name: string, value: unknown): void {
