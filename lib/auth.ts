@@ -6,6 +6,8 @@ import { type Credentials, type ResolvedOptions, isObject } from './options.js'
 export interface Caller {
   credentials: Credentials
   user: object
+  /** The `Retry-After` of a waiting reply, to distinguish it from one that the host sets. */
+  retryAfter?: string
 }
 
 /** The request decorator that holds the `Caller`. A symbol cannot clash with a name of the host. */

@@ -1,6 +1,4 @@
-import { STATUS_CODES } from 'node:http'
 import createError from '@fastify/error'
-import type { ErrorReply } from './schemas.js'
 
 /** An option is missing or wrong; thrown at registration. Arguments: the option, what was expected, what it is. */
 export const InvalidOption = createError<[option: string, expected: string, actual: string]>(
@@ -65,9 +63,6 @@ export const ServiceUnavailable = replyError<[options?: { cause: unknown }]>(
 /** Any other failure. */
 export const InternalServerError = replyError('error-internal-server-error', 'Internal Server Error', 500)
 
-/** Seconds to wait when a rate limit does not say how many: the length of Rocket.Chat's own window. */
-const RATE_LIMIT_WINDOW_SECONDS = 60
-
 /**
  * Returns what `call` returns. Its failure becomes the error for the reply: an error with a 4xx `statusCode` stays as it is, so that a
  * host can refuse a caller, and so does an `InvalidStoreAnswer`. Any other becomes the cause of a `ServiceUnavailable`: by its
@@ -81,39 +76,14 @@ export async function withErrorForReply<Result> (call: () => Result | Promise<Re
   }
 }
 
-/**
- * The reply to an error: the contract's errors and client errors (4xx) with their message, any other without details.
- *
- * @param thrown by the plugin or by a hook of the host
- * @param retryAfter the reply's `Retry-After` header, if it is set already: seconds
- * @param replyStatus the status that the reply has already. It counts when `thrown` has none. Others than the thrower may have set it, as
- *   `@fastify/auth` does for any failure, so the message is not sent then
- */
-export function toErrorReply (thrown: unknown, retryAfter: unknown, replyStatus?: number): { statusCode: number, body: ErrorReply } {
-  const { statusCode, message, code } = publicErrorOf(thrown, Number(retryAfter), replyStatus)
-  // The contract's two replies without a code.
-  if (thrown instanceof Unauthorized || thrown instanceof Forbidden) return { statusCode, body: { success: false, error: message } }
-  const text = STATUS_CODES[statusCode] ?? 'Unknown'
-  const errorType = typeof code === 'string' ? code : `error-${text.toLowerCase().replace(/[^a-z]+/g, '-')}`
-  return { statusCode, body: { success: false, error: `${message || text} [${errorType}]`, errorType } }
-}
-
 /** The error status (400 to 599) of what was thrown: its `statusCode` or `status`. Undefined when it has none. */
 export function statusOf (thrown: unknown): number | undefined {
   const { statusCode, status }: { statusCode?: unknown, status?: unknown } = Object(thrown)
   return [statusCode, status].find(isErrorStatus)
 }
 
-function publicErrorOf (thrown: unknown, retryAfter: number, replyStatus: unknown): { statusCode: number, message: string, code?: unknown } {
-  const ownStatus = statusOf(thrown)
-  const statusCode = [ownStatus, replyStatus].find(isErrorStatus) ?? 500
-  if (statusCode === 429) return new TooManyRequests(retryAfter > 0 ? Math.ceil(retryAfter) : RATE_LIMIT_WINDOW_SECONDS)
-  if (statusCode >= 500) return statusCode === 503 ? new ServiceUnavailable() : new InternalServerError()
-  if (ownStatus === undefined || !(thrown instanceof Error)) return { statusCode, message: '' }
-  return { statusCode, message: thrown.message, ...('code' in thrown && { code: thrown.code }) }
-}
-
-const isErrorStatus = (status: unknown): status is number => Number.isInteger(status) && Number(status) >= 400 && Number(status) < 600
+/** Whether a status is one of an error: 400 to 599. */
+export const isErrorStatus = (status: unknown): status is number => Number.isInteger(status) && Number(status) >= 400 && Number(status) < 600
 
 const isClientError = (failure: unknown) => failure instanceof Error && 'statusCode' in failure &&
   isErrorStatus(failure.statusCode) && failure.statusCode < 500

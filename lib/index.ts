@@ -5,9 +5,9 @@ import type {
 } from 'fastify'
 import fp from 'fastify-plugin'
 import { createAuthFunctions, kCaller } from './auth.js'
-import { MethodNotAllowed, NotFound, statusOf, toErrorReply } from './errors.js'
+import { MethodNotAllowed, NotFound, statusOf } from './errors.js'
 import { type HasPermission, type ImportFileDataOptions, resolveOptions } from './options.js'
-import { kRetryAfter, markAsPrivate, replySchemas, replyToError } from './replies.js'
+import { markAsPrivate, replySchemas, replyToError, toErrorReply } from './replies.js'
 import { createHandler } from './route.js'
 import { headersSchema } from './schemas.js'
 
@@ -56,7 +56,6 @@ const plugin: Plugin = async (instance, options) => {
   const authenticateAndAuthorize = instance.auth(createAuthFunctions(resolved), { relation: 'and' })
 
   instance.decorateRequest(kCaller, null)
-  instance.decorateRequest(kRetryAfter, null)
   instance.setErrorHandler(replyToError)
   // Hooks that run after the host's, those that its plugins have added to the route included: a rate limit has to run before the look-up.
   instance.addHook('onRoute', added => {

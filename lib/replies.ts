@@ -1,10 +1,20 @@
+import { STATUS_CODES } from 'node:http'
 import type { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { append } from 'vary'
+import { type Caller, kCaller } from './auth.js'
 import { isDisconnected } from './call.js'
-import { Forbidden, InternalServerError, OperationNotFound, ServiceUnavailable, TooManyRequests, Unauthorized, statusOf, toErrorReply } from './errors.js'
-import { errorReplySchema, selectionSchema, waitingSchema } from './schemas.js'
+import {
+  Forbidden, InternalServerError, OperationNotFound, ServiceUnavailable, TooManyRequests, Unauthorized, isErrorStatus, statusOf
+} from './errors.js'
+import { type ErrorReply, errorReplySchema, selectionSchema, waitingSchema } from './schemas.js'
+
+/** Seconds after which a caller should try again after a 503. */
+const RETRY_AFTER_SECONDS = 5
+
+/** Seconds to wait when a rate limit does not say how many: the length of Rocket.Chat's own window. */
+const RATE_LIMIT_WINDOW_SECONDS = 60
 
 /** The schemas of the replies by status. They describe the replies; nothing is serialized by them. */
 export const replySchemas = {
@@ -22,12 +32,6 @@ export const replySchemas = {
 function errorReply (description: string, example: Error) {
   return { ...errorReplySchema, description, examples: [toErrorReply(example, 60).body] }
 }
-
-/** The request decorator that holds the `Retry-After` of a waiting reply, to distinguish it from one that the host sets. */
-export const kRetryAfter = Symbol('fastify-import-file-data.retry-after')
-
-/** Seconds after which a caller should try again after a 503. */
-const RETRY_AFTER_SECONDS = 5
 
 const CREDENTIAL_HEADERS = 'X-User-Id, X-Auth-Token'
 
@@ -54,13 +58,39 @@ export function replyToError (error: unknown, request: FastifyRequest, reply: Fa
   markAsPrivate(request, reply, undefined, () => {})
   // They belong to the reply that was not sent.
   reply.removeHeader('ETag')
-  if (reply.getHeader('Retry-After') === request.getDecorator(kRetryAfter)) reply.removeHeader('Retry-After')
+  if (reply.getHeader('Retry-After') === request.getDecorator<Caller | null>(kCaller)?.retryAfter) reply.removeHeader('Retry-After')
   const { statusCode, body } = toErrorReply(error, reply.getHeader('Retry-After'), reply.statusCode)
   if (isDisconnected(reply)) reply.log.info('The caller disconnected before the reply')
   else if (statusCode >= 500) reply.log.error({ err: error }, body.error)
   else reply.log.info(statusOf(error) === undefined ? { err: error } : {}, body.error)
   if (statusCode === 503 && !reply.hasHeader('Retry-After')) reply.header('Retry-After', String(RETRY_AFTER_SECONDS))
   return sendJson(reply.code(statusCode), JSON.stringify(body))
+}
+
+/**
+ * The reply to an error: the contract's errors and client errors (4xx) with their message, any other without details.
+ *
+ * @param thrown by the plugin or by a hook of the host
+ * @param retryAfter the reply's `Retry-After` header, if it is set already: seconds
+ * @param replyStatus the status that the reply has already. It counts when `thrown` has none. Others than the thrower may have set it, as
+ *   `@fastify/auth` does for any failure, so the message is not sent then
+ */
+export function toErrorReply (thrown: unknown, retryAfter: unknown, replyStatus?: number): { statusCode: number, body: ErrorReply } {
+  const { statusCode, message, code } = publicErrorOf(thrown, Number(retryAfter), replyStatus)
+  // The contract's two replies without a code.
+  if (thrown instanceof Unauthorized || thrown instanceof Forbidden) return { statusCode, body: { success: false, error: message } }
+  const text = STATUS_CODES[statusCode] ?? 'Unknown'
+  const errorType = typeof code === 'string' ? code : `error-${text.toLowerCase().replace(/[^a-z]+/g, '-')}`
+  return { statusCode, body: { success: false, error: `${message || text} [${errorType}]`, errorType } }
+}
+
+function publicErrorOf (thrown: unknown, retryAfter: number, replyStatus: unknown): { statusCode: number, message: string, code?: unknown } {
+  const ownStatus = statusOf(thrown)
+  const statusCode = [ownStatus, replyStatus].find(isErrorStatus) ?? 500
+  if (statusCode === 429) return new TooManyRequests(retryAfter > 0 ? Math.ceil(retryAfter) : RATE_LIMIT_WINDOW_SECONDS)
+  if (statusCode >= 500) return statusCode === 503 ? new ServiceUnavailable() : new InternalServerError()
+  if (ownStatus === undefined || !(thrown instanceof Error)) return { statusCode, message: '' }
+  return { statusCode, message: thrown.message, ...('code' in thrown && { code: thrown.code }) }
 }
 
 /** Sends JSON as text or as a stream of text, so that no serializer or `preSerialization` hook of the host changes it. */

@@ -1,10 +1,10 @@
-import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Caller, kCaller } from './auth.js'
 import { Call } from './call.js'
 import { InvalidStoreAnswer, OperationChanged, withErrorForReply } from './errors.js'
 import { type ImportOperation, type Outcome, isSameImport, outcomeOf } from './operation.js'
 import { type ResolvedOptions, isObject } from './options.js'
-import { kRetryAfter, sendJson } from './replies.js'
+import { sendJson } from './replies.js'
 import { sendText } from './selection/send.js'
 import { writeSelection } from './selection/write.js'
 import { createSelectionTag, matches } from './waiting/etag.js'
@@ -22,13 +22,14 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   const preparation = prepare && new Preparation(prepare, stalledAfter)
   const waitingReply = createWaitingReply(stalledAfter)
   const selectionTag = createSelectionTag()
-  const reportedStatuses = new Set<string>()
 
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const call = new Call(reply)
     const outcome = outcomeOf(await latestOperation(call), options)
     const { operation, name, meaning } = outcome
-    if (meaning === 'unknown') reportUnknownStatus(operation.status, call.log)
+    if (meaning === 'unknown') {
+      call.log.warn({ status: operation.status }, 'The import operation has an unknown status: the reply is the selection of what is staged')
+    }
     if (meaning === 'loaded') preparation?.require(operation, request.getDecorator<Caller>(kCaller).credentials, request.log)
     if (meaning === 'waiting') preparation?.check(operation)
     if (meaning === 'loaded' || meaning === 'waiting') return sendWaiting(operation, name, request, reply)
@@ -39,7 +40,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   function sendWaiting (operation: ImportOperation, name: string | undefined, request: FastifyRequest, reply: FastifyReply): FastifyReply {
     const { text, entityTag } = waitingReply(operation, name)
     const seconds = String(retryAfter(operation))
-    request.setDecorator(kRetryAfter, seconds)
+    request.getDecorator<Caller>(kCaller).retryAfter = seconds
     return isNotModified(request, reply.header('Retry-After', seconds), entityTag) ? reply.code(304).send() : sendJson(reply, text)
   }
 
@@ -52,13 +53,6 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   async function confirmUnchanged ({ operation, meaning }: Outcome, call: Call): Promise<void> {
     const latest = await latestOperation(call)
     if (latest === null || !isSameImport(operation, latest, meaning)) throw new OperationChanged()
-  }
-
-  function reportUnknownStatus (status: unknown, log: FastifyBaseLogger): void {
-    const word = typeof status === 'string' ? status : typeof status
-    if (reportedStatuses.has(word)) return
-    reportedStatuses.add(word)
-    log.warn({ status }, 'The import operation has an unknown status: the reply is the selection of what is staged')
   }
 
   if (preparation) instance.addHook('onClose', () => preparation.close())

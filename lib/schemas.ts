@@ -1,9 +1,9 @@
 import { type Static, Type } from 'typebox'
+import { countedKinds } from './operation.js'
 
 // The schemas describe the route for OpenAPI documents. Nothing is validated or serialized by them; tests check real replies against them.
 
 const text = (description: string) => Type.String({ description })
-const count = (description: string) => Type.Optional(Type.Integer({ minimum: 0, description }))
 const preselected = Type.Literal(true, { description: 'Preselected' })
 
 /** The request headers. Others are ignored. */
@@ -66,15 +66,10 @@ export const waitingSchema = Type.Object({
   waiting: Type.Literal(true),
   step: text('The status of the operation'),
   reading: Type.Optional(text('What is being read now')),
-  count: Type.Optional(Type.Object({
-    total: count('Records in total'),
-    completed: count('Records imported'),
-    error: count('Records that failed'),
-    users: count('Users staged'),
-    channels: count('Channels staged'),
-    messages: count('Messages staged'),
-    contacts: count('Contacts staged')
-  }, { additionalProperties: false, description: 'How many records are known so far' })),
+  count: Type.Optional(Type.Partial(Type.Record(Type.Enum(countedKinds), Type.Integer({ minimum: 0 })), {
+    additionalProperties: false,
+    description: 'How many records the import has in total, has imported and could not import, and how many of each kind are staged'
+  })),
   updated_at: Type.Optional(Type.String({ format: 'date-time', description: 'When the operation last changed' })),
   stalled: Type.Optional(Type.Boolean({ description: 'The operation has not changed for a long time, and may never end' })),
   success: Type.Literal(true)

@@ -172,15 +172,15 @@ t.test('a display name is sent unchanged, whatever it contains', async t => {
   }
 })
 
-t.test('F7: an unknown status gets the selection, and is logged once', async t => {
+t.test('F7: an unknown status gets the selection, and is logged with each reply', async t => {
   const log = captureLog()
   const answer = await answers(t, {}, log.server)
   const unknown = ['importer_from_the_future', 'importer_importing', '', 'IMPORTER_DONE', 'user_selection', 'constructor', '__proto__']
-  for (const status of [...unknown, ...unknown]) {
+  for (const status of unknown) {
     for (const valid of [true, false, undefined]) t.strictSame(await answer(operationWith({ status, valid })), [200, NOTHING_STAGED], status)
   }
   const warnings = log.records().filter(({ level }) => level >= levels.warn)
-  t.strictSame(warnings.map(({ level, status }) => [level, status]), unknown.map(status => [levels.warn, status]))
+  t.strictSame(warnings.map(({ level, status }) => [level, status]), unknown.flatMap(status => Array(3).fill([levels.warn, status])))
 })
 
 t.test('F7: an operation with missing or malformed fields never causes a 500', async t => {

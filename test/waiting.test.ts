@@ -168,19 +168,6 @@ t.test('waiting replies have Retry-After, and selections and errors of the opera
   }
 })
 
-t.test('F7: an unknown status gets the selection, and is logged once', async t => {
-  const lines: Array<Record<string, unknown>> = []
-  let status = 'importer_from_the_future'
-  const app = await build(t, { store: storeWith(() => malformed(operation(), { status })) }, logInto(lines))
-  const logged = () => lines.filter(line => Number(line['level']) === 40).map(line => line['status'])
-  for (let calls = 0; calls < 5; calls++) t.equal((await call(app)).body, NOTHING_STAGED)
-  t.strictSame(logged(), ['importer_from_the_future'])
-  status = 'importer_resting'
-  await call(app)
-  await call(app)
-  t.strictSame(logged(), ['importer_from_the_future', 'importer_resting'])
-})
-
 t.test('F7: a status that is not a string, or is the name of an inherited property, gets the selection', async t => {
   for (const status of [undefined, null, 5, {}, 'constructor', '__proto__', 'toString']) {
     t.equal((await replyTo(t, malformed(operation(), { status }))).body, NOTHING_STAGED)
