@@ -62,7 +62,7 @@ export function replyToError (error: unknown, request: FastifyRequest, reply: Fa
   const { statusCode, body } = toErrorReply(error, reply.getHeader('Retry-After'), reply.statusCode)
   if (isDisconnected(reply)) reply.log.info('The caller disconnected before the reply')
   else if (statusCode >= 500) reply.log.error({ err: error }, body.error)
-  else reply.log.info(statusOf(error) === undefined ? { err: error } : {}, body.error)
+  else reply.log.info(error instanceof Error && statusOf(error) !== undefined ? {} : { err: error }, body.error)
   if (statusCode === 503 && !reply.hasHeader('Retry-After')) reply.header('Retry-After', String(RETRY_AFTER_SECONDS))
   return sendJson(reply.code(statusCode), JSON.stringify(body))
 }

@@ -148,6 +148,15 @@ t.test('an error without a status gets the status that the reply has, without it
   }
 })
 
+t.test('a plain object that a hook throws is logged, since its message is not sent', async t => {
+  const log = captureLog()
+  const { statusCode, body } = await call(await buildAfter(t, app => {
+    app.addHook('onRequest', () => Promise.reject(Object.assign(Object.create(null), { statusCode: 409, message: SECRET })))
+  }, log.server))
+  t.strictSame([statusCode, body], [409, errorBody('Conflict', 'error-conflict')])
+  t.match(log.records().find(({ msg }) => msg === 'Conflict [error-conflict]'), { err: { statusCode: 409, message: SECRET } })
+})
+
 t.test('a failure in an auth function of the host does not reveal its error in the reply', async t => {
   const app: FastifyInstance = Fastify()
   t.teardown(() => app.close())
