@@ -55,9 +55,25 @@ export type ImportStatus = typeof STATUSES[number][1][number]
 /** All of Rocket.Chat's statuses. */
 export const importStatuses: readonly ImportStatus[] = STATUSES.flatMap(([, statuses]) => statuses)
 
+/** An operation as it was when it was read: a store may return the same object each time, and change it. */
+export interface Snapshot extends Pick<ImportOperation, 'id' | 'status' | 'file'> {
+  /** What the store returned. */
+  original: ImportOperation
+  valid: boolean
+  /** `updatedAt` in milliseconds since 1970, or undefined when the operation has none. */
+  updateTime: number | undefined
+}
+
+/** Takes a snapshot of an operation. Its id becomes text: stores also return objects and bigints, which JSON or `===` do not suit. */
+export function snapshotOf (original: ImportOperation): Snapshot {
+  const { id, status, valid, file = null, updatedAt } = original
+  const time = updatedAt instanceof Date ? updatedAt.getTime() : NaN
+  return { original, id: String(id), status, valid: valid !== false, file, updateTime: Number.isNaN(time) ? undefined : time }
+}
+
 /** What an operation means for the reply. */
 export interface Outcome {
-  operation: ImportOperation
+  operation: Snapshot
   /** The importer's display name. */
   name: string | undefined
   meaning: Exclude<Meaning, 'failed'>
@@ -72,21 +88,15 @@ interface OutcomeOptions { importers: Readonly<Record<string, string>>, prepare:
  * @param operation the newest operation, or null
  * @throws OperationNotFound, ImporterNotDefined, OperationInvalid, FileFormatInvalid: the contract's errors
  */
-export function outcomeOf (operation: ImportOperation | null, { importers, prepare }: OutcomeOptions): Outcome {
+export function outcomeOf (operation: Snapshot | null, { importers, prepare }: OutcomeOptions): Outcome {
   if (operation === null) throw new OperationNotFound()
-  const { importerKey, status, file, valid } = operation
+  const { status, file, valid, original: { importerKey } } = operation
   const name = importerKey && Object.hasOwn(importers, importerKey) ? importers[importerKey] : undefined
   if (importerKey && name === undefined) throw new ImporterNotDefined(importerKey)
   const [meaning] = STATUSES.find(([, statuses]) => statuses.some(known => known === status)) ?? ['unknown' as const]
   if (meaning === 'failed') throw new FileFormatInvalid()
-  if (meaning === 'waiting' && valid === false) throw new OperationInvalid()
+  if (meaning === 'waiting' && !valid) throw new OperationInvalid()
   return { operation, name, meaning: meaning === 'loaded' && !(file && prepare) ? 'staged' : meaning }
-}
-
-/** `updatedAt` in milliseconds since 1970, or undefined when the operation has none. */
-export function updateTimeOf ({ updatedAt }: ImportOperation): number | undefined {
-  const time = updatedAt instanceof Date ? updatedAt.getTime() : NaN
-  return Number.isNaN(time) ? undefined : time
 }
 
 /**
@@ -94,7 +104,7 @@ export function updateTimeOf ({ updatedAt }: ImportOperation): number | undefine
  * staged records in three steps: it makes the operations invalid, deletes the records and inserts the new operation. Each step is
  * visible here. While records are imported, the status and `updatedAt` change without that, so they are not compared.
  */
-export function isSameImport (before: ImportOperation, after: ImportOperation, meaning: Outcome['meaning']): boolean {
+export function isSameImport (before: Snapshot, after: Snapshot, meaning: Outcome['meaning']): boolean {
   if (before.id !== after.id || before.valid !== after.valid) return false
-  return meaning !== 'settled' || (before.status === after.status && updateTimeOf(before) === updateTimeOf(after))
+  return meaning !== 'settled' || (before.status === after.status && before.updateTime === after.updateTime)
 }

@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Caller, kCaller } from './auth.js'
 import { Call } from './call.js'
 import { InvalidStoreAnswer, OperationChanged, withErrorForReply } from './errors.js'
-import { type ImportOperation, type Outcome, isSameImport, outcomeOf } from './operation.js'
+import { type Outcome, type Snapshot, isSameImport, outcomeOf, snapshotOf } from './operation.js'
 import { type ResolvedOptions, isObject } from './options.js'
 import { sendJson } from './replies.js'
 import { sendText } from './selection/send.js'
@@ -25,7 +25,9 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
 
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const call = new Call(reply)
-    const outcome = outcomeOf(await latestOperation(call), options)
+    const latest = await latestOperation(call)
+    if (latest !== null && latest.status !== 'importer_file_loaded') preparation?.note(latest)
+    const outcome = outcomeOf(latest, options)
     const { operation, name, meaning } = outcome
     if (meaning === 'unknown') {
       call.log.warn({ status: operation.status }, 'The import operation has an unknown status: the reply is the selection of what is staged')
@@ -37,17 +39,17 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     return await sendText(reply, writeSelection(store, call, name, () => confirmUnchanged(outcome, call)), writeTimeout)
   }
 
-  function sendWaiting (operation: ImportOperation, name: string | undefined, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  function sendWaiting (operation: Snapshot, name: string | undefined, request: FastifyRequest, reply: FastifyReply): FastifyReply {
     const { text, entityTag } = waitingReply(operation, name)
     const seconds = String(retryAfter(operation))
     request.getDecorator<Caller>(kCaller).retryAfter = seconds
     return isNotModified(request, reply.header('Retry-After', seconds), entityTag) ? reply.code(304).send() : sendJson(reply, text)
   }
 
-  async function latestOperation (call: Call): Promise<ImportOperation | null> {
+  async function latestOperation (call: Call): Promise<Snapshot | null> {
     const operation = await store.latestOperation(call) ?? null
     if (operation !== null && !isObject(operation)) throw new InvalidStoreAnswer('latestOperation', 'an operation, or null')
-    return operation
+    return operation && snapshotOf(operation)
   }
 
   async function confirmUnchanged ({ operation, meaning }: Outcome, call: Call): Promise<void> {

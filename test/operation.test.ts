@@ -1,4 +1,5 @@
 import { inspect } from 'node:util'
+import { Long, ObjectId } from 'bson'
 import t, { type Test } from 'tap'
 import type { ImportFileDataOptions, ImportOperation } from '../lib/index.js'
 import { importStatuses } from '../lib/operation.js'
@@ -181,6 +182,21 @@ t.test('F7: an unknown status gets the selection, and is logged with each reply'
   }
   const warnings = log.records().filter(({ level }) => level >= levels.warn)
   t.strictSame(warnings.map(({ level, status }) => [level, status]), unknown.flatMap(status => Array(3).fill([levels.warn, status])))
+})
+
+t.test('F7: an id or valid of another type than the documented one is no error', async t => {
+  const answer = await answers(t, { prepare: async () => {} })
+  const waiting = (step: string) => `{"waiting":true,"step":"${step}","success":true}`
+  for (const id of [1n, 7, new ObjectId('0a'.repeat(12)), null]) {
+    for (const valid of [1n, 1, 'yes', new Long(1)]) {
+      const changes = () => ({ id: id instanceof ObjectId ? new ObjectId(id.id) : id, valid })
+      const updatedAt = new Date(0)
+      t.strictSame(await answer(operationWith({ ...changes(), updatedAt })), [200, NOTHING_STAGED], inspect(changes()))
+      for (const status of ['importer_preparing_users', 'importer_file_loaded']) {
+        t.strictSame(await answer(operationWith({ ...changes(), status, file: 'import.zip' })), [200, waiting(status)], inspect(changes()))
+      }
+    }
+  }
 })
 
 t.test('F7: an operation with missing or malformed fields never causes a 500', async t => {

@@ -1,9 +1,10 @@
 import { once } from 'node:events'
 import { setImmediate as turn } from 'node:timers/promises'
+import { ObjectId } from 'bson'
 import t from 'tap'
 import type { ImportOperation, Prepare, PrepareContext } from '../lib/index.js'
 import { NOTHING_STAGED, build, call, caller, operation, storeOf } from './fixtures/build.js'
-import { statuses, FILE_FORMAT_INVALID, preparing, loaded, ago, storeWith, replyTo, stopClock, logInto, headerOf, send } from './fixtures/progress.js'
+import { statuses, FILE_FORMAT_INVALID, preparing, loaded, ago, storeWith, replyTo, stopClock, logInto, headerOf, malformed, send } from './fixtures/progress.js'
 import { deferred, listen } from './fixtures/streaming.js'
 
 t.test('prepare is called once for many callers, and each gets a waiting reply immediately', async t => {
@@ -197,6 +198,42 @@ t.test('each of several files that are uploaded during the preparation of the pr
   ends.at(-1)?.reject(new Error('no such format'))
   await turn()
   t.equal((await call(app)).body, FILE_FORMAT_INVALID)
+})
+
+for (const [what, status] of [['succeeds', 'importer_user_selection'], ['fails', 'importer_import_failed']] as const) {
+  t.test(`each file that is uploaded to the same path of the same operation is prepared, if each preparation ${what}`, async t => {
+    const clock = stopClock(t)
+    let current = loaded()
+    // In a store with a resolution of seconds, the time may be that of the upload.
+    const prepare = t.captureFn(async () => { current = { ...current, status } })
+    const app = await build(t, { store: storeWith(() => current), prepare })
+    for (let upload = 1; upload <= 4; upload++) {
+      clock.now += 1000
+      current = loaded({ updatedAt: new Date(clock.now) })
+      t.equal((await call(app)).json().waiting, true)
+      t.equal((await call(app)).body, what === 'fails' ? FILE_FORMAT_INVALID : NOTHING_STAGED)
+      t.equal(prepare.calls.length, upload)
+    }
+  })
+}
+
+t.test('a store that changes the operation that it has returned gets another preparation after a failed one', async t => {
+  const current = loaded({ updatedAt: ago(5000) })
+  const prepare = t.captureFn(async () => { throw new Error('no such format') })
+  const app = await build(t, { store: storeWith(() => current), prepare })
+  await call(app)
+  t.equal((await call(app)).body, FILE_FORMAT_INVALID)
+  Object.assign(current, { file: 'other.zip', updatedAt: ago(-1000) })
+  t.equal((await call(app)).json().waiting, true)
+  t.equal(prepare.calls.length, 2)
+})
+
+t.test('an operation whose id is an object is prepared once, even if each read returns another object', async t => {
+  const updatedAt = ago(0)
+  const prepare = t.captureFn(async () => {})
+  const app = await build(t, { store: storeWith(() => malformed(loaded({ updatedAt }), { id: new ObjectId('0a'.repeat(12)) })), prepare })
+  for (let calls = 0; calls < 3; calls++) t.equal((await call(app)).json().waiting, true)
+  t.equal(prepare.calls.length, 1)
 })
 
 t.test('a preparation that changes the status and then fails is reported until the operation changes again', async t => {

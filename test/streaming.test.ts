@@ -466,6 +466,16 @@ for (const [what, first, second] of changes) {
   })
 }
 
+t.test('F13: a change is found in the store\'s own operation object, too', async t => {
+  const changing = { ...before }
+  const { users, seen } = watchedUsers(1, () => undefined, 10)
+  const app = await buildOver(t, {
+    latestOperation: async () => seen.read === 0 ? changing : Object.assign(changing, { id: 'second' }),
+    users
+  })
+  t.equal((await request(app)).statusCode, 503)
+})
+
 t.test('F13: a selection of an operation that makes progress while its records are imported is sent completely', async t => {
   const { users, seen } = watchedUsers(LARGE)
   const statuses = ['importer_importing_users', 'importer_importing_channels'] as const

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { type ImportOperation, updateTimeOf } from '../operation.js'
+import type { Snapshot } from '../operation.js'
 
 /** The version of the selection's format. Raise it when items change, so that callers do not keep copies in the old format. */
 const SELECTION_FORMAT = 2
@@ -8,12 +8,11 @@ const SELECTION_FORMAT = 2
  * Creates a function that returns the ETag of a selection that cannot change any more, given its operation and the importer's display
  * name; undefined when the operation has no `updatedAt`.
  */
-export function createSelectionTag (): (operation: ImportOperation, name: string | undefined) => string | undefined {
+export function createSelectionTag (): (operation: Snapshot, name: string | undefined) => string | undefined {
   const keep = keepLast<string>()
-  return (operation, name) => {
-    const updateTime = updateTimeOf(operation)
+  return ({ id, status, valid, updateTime }, name) => {
     if (updateTime === undefined) return undefined
-    const values = [SELECTION_FORMAT, operation.id, operation.status, operation.valid, updateTime, name]
+    const values = [SELECTION_FORMAT, id, status, valid, updateTime, name]
     return keep(values, () => entityTagOf(values))
   }
 }

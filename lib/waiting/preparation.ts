@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { FileFormatInvalid, PreparationWithoutEffect } from '../errors.js'
-import { type ImportOperation, updateTimeOf } from '../operation.js'
+import type { Snapshot } from '../operation.js'
 import type { Credentials, Prepare } from '../options.js'
 
 /** How many operations are remembered after their preparation. A replica that lags may return an operation that is not the newest. */
@@ -9,14 +9,14 @@ const REMEMBERED = 100
 /** One call of `prepare`. */
 interface Run {
   /** The operation when the run started. */
-  readonly startedFor: ImportOperation
+  readonly startedFor: Snapshot
   /** Whether it was started because the operation had changed during the run before. */
   readonly isRepeat: boolean
   /** Resolves when the run has ended. It never rejects. */
   end: Promise<void>
   /** When the run ended, in milliseconds since 1970, and the newest known version of the operation when it was first read after that. */
   endedAt?: number
-  endedFor?: ImportOperation
+  endedFor?: Snapshot
   hasFailed?: boolean
 }
 
@@ -34,7 +34,7 @@ export class Preparation {
    * @param credentials the caller's, which `prepare` gets
    * @throws FileFormatInvalid as `check` does
    */
-  require (operation: ImportOperation, credentials: Credentials, log: FastifyBaseLogger): void {
+  require (operation: Snapshot, credentials: Credentials, log: FastifyBaseLogger): void {
     const run = this.#runs.get(operation.id)
     if (run === undefined) return this.#start(operation, false, credentials, log)
     if (run.endedAt !== undefined && isNewer(operation, run.endedFor ?? run.startedFor)) {
@@ -49,13 +49,24 @@ export class Preparation {
     this.check(operation)
   }
 
+  /**
+   * Notes what a run that has ended has made of its operation, so that a file that is loaded later counts as another upload. Not for an
+   * operation whose file is loaded: that may be another upload already.
+   */
+  note (operation: Snapshot): void {
+    const run = this.#runs.get(operation.id)
+    if (run?.endedAt === undefined) return
+    const isStale = (operation.updateTime ?? Infinity) < (run.startedFor.updateTime ?? 0)
+    if (!isStale) run.endedFor ??= operation
+  }
+
   /** Throws FileFormatInvalid when the last preparation of an operation failed and the operation has not changed since. */
-  check (operation: ImportOperation): void {
+  check (operation: Snapshot): void {
     const run = this.#runs.get(operation.id)
     if (run?.endedAt === undefined) return
     run.endedFor ??= isNewer(operation, run.startedFor) ? operation : run.startedFor
     // The last changes that the run made may be read after its end.
-    const isOwnChange = (updateTimeOf(operation) ?? Infinity) <= run.endedAt
+    const isOwnChange = (operation.updateTime ?? Infinity) <= run.endedAt
     if (run.hasFailed && (isOwnChange || !isNewer(operation, run.endedFor))) throw new FileFormatInvalid()
   }
 
@@ -65,7 +76,7 @@ export class Preparation {
     await Promise.all([...this.#runs.values()].map(({ end }) => end))
   }
 
-  #start (startedFor: ImportOperation, isRepeat: boolean, credentials: Credentials, log: FastifyBaseLogger): void {
+  #start (startedFor: Snapshot, isRepeat: boolean, credentials: Credentials, log: FastifyBaseLogger): void {
     if (this.#closing.signal.aborted) return
     const run: Run = { startedFor, isRepeat, end: Promise.resolve() }
     run.end = this.#call(run, credentials, log)
@@ -76,7 +87,7 @@ export class Preparation {
 
   async #call (run: Run, credentials: Credentials, log: FastifyBaseLogger): Promise<void> {
     try {
-      await this.prepare(run.startedFor, { credentials, signal: this.#closing.signal, log })
+      await this.prepare(run.startedFor.original, { credentials, signal: this.#closing.signal, log })
     } catch (failure) {
       this.#fail(run, failure, log)
     }
@@ -90,9 +101,7 @@ export class Preparation {
 }
 
 // False for an older version: reads of a replica set may alternate between a member that lags and one that does not.
-function isNewer (operation: ImportOperation, other: ImportOperation): boolean {
-  const time = updateTimeOf(operation)
-  const otherTime = updateTimeOf(other)
-  if (time !== undefined && otherTime !== undefined) return time > otherTime
+function isNewer (operation: Snapshot, other: Snapshot): boolean {
+  if (operation.updateTime !== undefined && other.updateTime !== undefined) return operation.updateTime > other.updateTime
   return operation.status !== other.status || operation.file !== other.file
 }

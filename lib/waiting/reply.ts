@@ -1,4 +1,4 @@
-import { type ImportOperation, countedKinds, updateTimeOf } from '../operation.js'
+import { type Snapshot, countedKinds } from '../operation.js'
 import type { Waiting } from '../schemas.js'
 import { entityTagOf, keepLast } from './etag.js'
 
@@ -13,11 +13,9 @@ export interface WaitingReply { text: string, entityTag: string }
  *
  * @param stalledAfter milliseconds without a change after which an operation is stalled
  */
-export function createWaitingReply (stalledAfter: number): (operation: ImportOperation, name: string | undefined) => WaitingReply {
+export function createWaitingReply (stalledAfter: number): (operation: Snapshot, name: string | undefined) => WaitingReply {
   const keep = keepLast<WaitingReply>()
-  return (operation, name) => {
-    const { id, status, reading, count } = operation
-    const updateTime = updateTimeOf(operation)
+  return ({ id, status, updateTime, original: { reading, count } }, name) => {
     const stalled = updateTime !== undefined && Date.now() - updateTime >= stalledAfter
     const counts = countedKinds.map(kind => count?.[kind])
     return keep([id, name, status, reading, updateTime, stalled, ...counts], () => {
@@ -40,7 +38,7 @@ export function createWaitingReply (stalledAfter: number): (operation: ImportOpe
 const isCount = (value: unknown) => Number.isSafeInteger(value) && Number(value) >= 0
 
 /** Seconds after which a caller should call again: few after a recent change, more the longer the operation has not changed. */
-export function retryAfter (operation: ImportOperation): number {
-  const secondsUnchanged = (Date.now() - (updateTimeOf(operation) ?? Date.now())) / 1000
+export function retryAfter ({ updateTime = Date.now() }: Snapshot): number {
+  const secondsUnchanged = (Date.now() - updateTime) / 1000
   return Math.min(Math.max(Math.round(secondsUnchanged / 10), 1), LONGEST_WAIT)
 }
