@@ -52,6 +52,7 @@ export function isDisconnected ({ raw, request }: FastifyReply): boolean {
 /** Calls back when a reply has ended for any reason. It may call back more than once. */
 export function onClose ({ raw, request }: FastifyReply, callback: () => void): void {
   raw.on('close', callback)
-  // The response to a pipelined request that waits for the one before is not told that the connection has ended.
-  request.raw.on('close', () => { if (request.raw.aborted) callback() })
+  // Some responses are not told that the connection or stream has ended: that to a pipelined request which waits for the one before, and
+  // that of HTTP/2 with data to send when the caller resets the stream without an error code.
+  request.raw.on('aborted', callback)
 }

@@ -63,8 +63,8 @@ const plugin: Plugin = async (instance, options) => {
     added.onSend = [added.onSend ?? [], markAsPrivate].flat()
   })
   instance.route({
-    ...(handlerTimeout && { handlerTimeout: LONGEST_TIMEOUT }),
     ...route,
+    ...(handlerTimeout && { handlerTimeout: route.handlerTimeout ?? LONGEST_TIMEOUT }),
     method: 'GET',
     url: URL,
     // A HEAD would read the whole selection and send nothing of it.

@@ -18,7 +18,7 @@ import { jsonSchemaTransform, serializerCompiler, validatorCompiler } from 'fast
 import t, { type Test } from 'tap'
 import { z } from 'zod'
 import { kCaller } from '../lib/auth.js'
-import { importFileData, type ImportFileDataOptions, type ImportOperation, type StagedUser } from '../lib/index.js'
+import { importFileData, type ImportFileDataOptions, type ImportOperation, type RouteSettings, type StagedUser } from '../lib/index.js'
 import {
   call, caller, FORBIDDEN, NOTHING_STAGED, operation, optionsOf, recorded, storeOf, UNAUTHORIZED, UNAVAILABLE, URL
 } from './fixtures/build.js'
@@ -414,20 +414,28 @@ t.test('with constraints the same path can be registered for two hosts, and is n
   }
 })
 
-t.test('the server\'s handlerTimeout does not abort a selection', async t => {
-  let mayGoOn = (): void => {}
-  const permission = new Promise<void>(resolve => { mayGoOn = resolve })
-  const { users } = watchedUsers(10, batch => batch === 5 ? permission : undefined)
-  const hang: SetUp = app => app.get('/hangs', () => new Promise(() => {}))
-  const app = await host(t, hang, { store: storeOf({ users }) }, { server: { handlerTimeout: 20 } })
-  const reply = await request(app)
-  // By then, everything before is older than the timeout.
-  t.equal((await app.inject('/hangs')).statusCode, 503)
-  mayGoOn()
-  const { text, isWhole } = await readAll(reply)
-  t.ok(isWhole)
-  t.equal(JSON.parse(text).users.length, 10_000)
-})
+/** Settings of the route without a `handlerTimeout`. */
+const withoutTimeout: Record<string, RouteSettings> = {
+  'without settings of the route': {},
+  'with an undefined handlerTimeout of the route': Object.assign<RouteSettings, object>({}, { handlerTimeout: undefined })
+}
+
+for (const [name, route] of Object.entries(withoutTimeout)) {
+  t.test(`the server's handlerTimeout does not abort a selection ${name}`, async t => {
+    let mayGoOn = (): void => {}
+    const permission = new Promise<void>(resolve => { mayGoOn = resolve })
+    const { users } = watchedUsers(10, batch => batch === 5 ? permission : undefined)
+    const hang: SetUp = app => app.get('/hangs', () => new Promise(() => {}))
+    const app = await host(t, hang, { store: storeOf({ users }), route }, { server: { handlerTimeout: 20 } })
+    const reply = await request(app)
+    // By then, everything before is older than the timeout.
+    t.equal((await app.inject('/hangs')).statusCode, 503)
+    mayGoOn()
+    const { text, isWhole } = await readAll(reply)
+    t.ok(isWhole)
+    t.equal(JSON.parse(text).users.length, 10_000)
+  })
+}
 
 t.test('a handlerTimeout of the route causes a 503 in the error format', async t => {
   const app = await host(t, () => {}, { lookupUser: () => new Promise(() => {}), route: { handlerTimeout: 20 } })

@@ -1,11 +1,12 @@
 import { deepStrictEqual } from 'node:assert'
+import { setTimeout as wait } from 'node:timers/promises'
 import { inspect, isDeepStrictEqual } from 'node:util'
 import { Ajv } from 'ajv'
 import { Long, ObjectId } from 'bson'
 import type { FastifyInstance } from 'fastify'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
-import type { Batches, ImportDataStore, Selection, StagedChannel, StagedContact, StagedUser } from '../lib/index.js'
+import type { Batches, ImportDataStore, Selection, StagedChannel, StagedContact, StagedUser, StoreContext } from '../lib/index.js'
 import { build, call, captureLog, levels, NOTHING_STAGED, operation, storeOf, UNAVAILABLE } from './fixtures/build.js'
 import { startImportSchemas } from './fixtures/start-import.js'
 import { chunksOf, readAll, request, userBatch, watchedUsers } from './fixtures/streaming.js'
@@ -452,6 +453,17 @@ t.test('an invalid count from countMessages() of a store causes a 500, and is lo
       { level: levels.error, err: { message: 'The store\'s countMessages() must return a whole number, 0 or more' } }
     ])
   }
+})
+
+t.test('a failure is sent and logged as it is, also if another read of the store rejects first because its signal is aborted', async t => {
+  async function * users ({ signal }: StoreContext): AsyncGenerator<never> { await wait(60_000, undefined, { signal }) }
+  const log = captureLog()
+  const text: unknown = '7'
+  const limited = () => Promise.reject(Object.assign(new Error('Over quota'), { statusCode: 429 }))
+  for (const [countMessages, status] of [[async () => text as number, 500], [limited, 429]] as const) {
+    t.equal((await call(await build(t, { store: storeOf({ countMessages, users }) }, log.server))).statusCode, status)
+  }
+  t.match(log.records().filter(({ level }) => level >= levels.warn), [{ err: { message: /countMessages\(\) must return/ } }])
 })
 
 // Large selections

@@ -23,12 +23,12 @@ async function buildOver (t: Test, store: Partial<ImportDataStore>, options = {}
 }
 
 /** An HTTP/2 client of a server. */
-async function overHttp2 (t: Test, store: Partial<ImportDataStore>): Promise<http2.ClientHttp2Session> {
+async function overHttp2 (t: Test, store: Partial<ImportDataStore>, options = {}): Promise<http2.ClientHttp2Session> {
   const app = Fastify({ http2: true })
   t.teardown(() => app.close())
-  await app.register(importFileData, { prefix: '/api/v1', ...optionsOf({ store: storeOf(store) }) })
+  await app.register(importFileData, { prefix: '/api/v1', ...optionsOf({ store: storeOf(store), ...options }) })
   const client = http2.connect(await app.listen({ host: '127.0.0.1', port: 0 }))
-  t.teardown(() => client.close())
+  t.teardown(() => client.destroy())
   return client
 }
 
@@ -602,6 +602,37 @@ t.test('over HTTP/2 a selection is sent completely, and a caller that disconnect
   while (!signals[1]?.aborted || seen.open > 0) await turnOfTheLoop()
   t.ok(seen.read < 2 * LARGE)
   t.notOk(signals[0]?.aborted)
+})
+
+t.test('over HTTP/2 a caller that stops reading and resets its stream without an error code ends the read', async t => {
+  const { users, seen } = watchedUsers(100_000)
+  const client = await overHttp2(t, { users })
+  const left = client.request({ ':path': URL, ...caller })
+  await once(left, 'response')
+  left.pause()
+  // Once nothing more is read, data waits for the flow control of HTTP/2.
+  for (let read = -1, turns = 0; turns < 200; turns++) {
+    if (seen.read !== read) turns = 0
+    read = seen.read
+    await turnOfTheLoop()
+  }
+  left.close()
+  await seen.closed
+  t.equal(seen.open, 0)
+})
+
+t.test('over HTTP/2 a caller that stops reading is dropped, also if the store has hung for longer than writeTimeout before', async t => {
+  const { users, seen } = watchedUsers(100_000, batch => batch === 4 ? wait(150) : undefined)
+  const client = await overHttp2(t, { users }, { writeTimeout: 30 })
+  const stalled = client.request({ ':path': URL, ...caller })
+  stalled.on('error', () => {})
+  let size = 0
+  stalled.on('data', chunk => {
+    size += chunk.length
+    if (size > 1_000_000) stalled.pause()
+  })
+  await seen.closed
+  t.ok(seen.read > 4, 'after the pause of the store')
 })
 
 t.test('over HTTP/2 an aborted reply does not look complete', async t => {

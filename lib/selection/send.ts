@@ -58,7 +58,9 @@ function dropWhenUnread (reply: FastifyReply, writeTimeout: number): void {
   const { socket } = reply.request.raw
   // The reply to a pipelined request has no socket until the one before is sent.
   const timeout = (raw.socket ?? reply.server.server).timeout || 0
-  raw.setTimeout(writeTimeout, () => {
+  // A callback is called only once over HTTP/2.
+  raw.setTimeout(writeTimeout, () => {})
+  raw.on('timeout', () => {
     // With nothing left to send, the store is slow, and not the caller.
     if (raw.writableLength === 0) return
     log.warn({ writeTimeout }, 'The caller has stopped reading: the connection is dropped')

@@ -84,6 +84,10 @@ export async function * writeSelection (
     isComplete = true
     call.isUnsent = false
     return [text]
+  } catch (failure) {
+    // Reads that the signal has ended may fail before the one that has failed by itself.
+    call.abort(failure)
+    throw call.signal.reason
   } finally {
     if (!isComplete) call.abort()
     for (const part of parts) part.close()
