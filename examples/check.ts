@@ -1,6 +1,7 @@
 import type { Collection, Db, Document } from 'mongodb'
-import { isScript } from './launch.js'
+import { asksForHelp, isScript } from './launch.js'
 import { createClient } from './read-database.js'
+import { checkUsage } from './settings.js'
 import { StartupError } from './startup-error.js'
 
 /** The time limit of a query, in milliseconds. */
@@ -15,6 +16,7 @@ const WRITES = ['insert', 'update', 'remove', 'createCollection', 'dropCollectio
 
 /** `fix`: a problem that stops the server from working, or makes it slow. `note`: for information only. */
 type Mark = 'ok' | 'note' | 'fix'
+type Output = Pick<NodeJS.WritableStream, 'write'>
 type Report = (mark: Mark, subject: string, finding: string) => void
 
 /**
@@ -22,15 +24,20 @@ type Report = (mark: Mark, subject: string, finding: string) => void
  * Never writes to the database.
  *
  * @param output where the lines are written
+ * @param args the command's arguments. With `--help` the usage is printed instead
  * @returns whether nothing has to be fixed
  */
-export async function check (env: NodeJS.ProcessEnv, output: Pick<NodeJS.WritableStream, 'write'>): Promise<boolean> {
+export async function check (env: NodeJS.ProcessEnv, output: Output, args: readonly string[] = []): Promise<boolean> {
   let toFix = 0
   const report: Report = (mark, subject, finding) => {
     if (mark === 'fix') toFix++
     output.write(`${mark.padEnd(6)}${subject}: ${finding}\n`)
   }
   try {
+    if (asksForHelp(args)) {
+      output.write(checkUsage())
+      return true
+    }
     if (!env.MONGODB_URL) throw new StartupError('MONGODB_URL is not set: set it to mongodb://host:port/database.')
     await checkDatabase(env.MONGODB_URL, env.ROCKETCHAT_URL, report)
   } catch (failure) {
@@ -172,9 +179,9 @@ function reasonOf (failure: unknown): string {
 }
 
 /** Runs the check if this file is the script that Node.js runs, and not an import of another file. Sets the exit code to 0 or 1. */
-export async function checkIfRun (script: string | undefined, env: NodeJS.ProcessEnv, output: Pick<NodeJS.WritableStream, 'write'>): Promise<void> {
+export async function checkIfRun (script: string | undefined, env: NodeJS.ProcessEnv, output: Output, args: readonly string[] = []): Promise<void> {
   if (!isScript(script, import.meta.url)) return
-  process.exitCode = await check(env, output) ? 0 : 1
+  process.exitCode = await check(env, output, args) ? 0 : 1
 }
 
-await checkIfRun(process.argv[1], process.env, process.stdout)
+await checkIfRun(process.argv[1], process.env, process.stdout, process.argv.slice(2))

@@ -52,7 +52,12 @@ export async function launch (
   }
 }
 
-function asksForHelp (args: readonly string[]): boolean {
+/**
+ * Whether a command's arguments ask for its usage.
+ *
+ * @throws StartupError if there is any other argument
+ */
+export function asksForHelp (args: readonly string[]): boolean {
   const options = { help: { type: 'boolean', short: 'h' } } as const
   const { values, tokens } = parseArgs({ args: [...args], options, strict: false, tokens: true })
   const unknown = tokens.find(token => token.kind !== 'option' || token.name !== 'help')

@@ -48,12 +48,16 @@ const VARIABLES = {
   METRICS_PORT: ['', 'port of GET /metrics for Prometheus; 0 for any free port']
 } as const
 
-/** What `--help` prints: the environment variables with their defaults. */
-export function usage (): string {
-  const lines = Object.entries(VARIABLES).map(([name, [initial, meaning]]) => {
+/** Variables as lines of a usage. */
+function linesOf (variables: Record<string, readonly [initial: string, meaning: string]>): string {
+  return Object.entries(variables).map(([name, [initial, meaning]]) => {
     const shown = initial || (name === 'DATA_DIR' ? 'examples/sample-import' : 'not set')
     return `  ${name.padEnd(16)}${meaning} (default: ${shown})\n`
-  })
+  }).join('')
+}
+
+/** What `--help` prints: the environment variables with their defaults. */
+export function usage (): string {
   return `Serves Rocket.Chat's GET /api/v1/getImportFileData.
 
 Usage: npm start                         start the server, in a clone of the project
@@ -63,7 +67,22 @@ Usage: npm start                         start the server, in a clone of the pro
 
 Settings are environment variables, such as PORT=8080:
 
-${lines.join('')}`
+${linesOf(VARIABLES)}`
+}
+
+/** What `--help` of the check prints. */
+export function checkUsage (): string {
+  const { MONGODB_URL, ROCKETCHAT_URL } = VARIABLES
+  return `Checks whether the server can work with Rocket.Chat's database. It never writes to the database.
+
+Usage: npm run start:check               check the database, in a clone of the project
+       npm run start:check -- --help     print this text; -h for short
+       node examples/check.js            check the database with the compiled server, in dist-server/ or its Docker image
+       node examples/check.js --help     print this text
+
+The exit code is 0 when there is nothing to fix, and 1 otherwise. Settings are environment variables:
+
+${linesOf({ MONGODB_URL, ROCKETCHAT_URL })}`
 }
 
 /**

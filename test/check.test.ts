@@ -14,9 +14,9 @@ const mongo = await startMongo(t)
 const needsServer = { skip: mongo.missing }
 
 /** Runs the check. Returns its output, and whether nothing has to be fixed. */
-async function run (env: NodeJS.ProcessEnv) {
+async function run (env: NodeJS.ProcessEnv, args: readonly string[] = []) {
   let text = ''
-  const isFine = await check(env, { write: (chunk: string) => { text += chunk; return true } })
+  const isFine = await check(env, { write: (chunk: string) => { text += chunk; return true } }, args)
   const line = (subject: string) => text.split('\n').find(line => line.slice(6).startsWith(`${subject}: `)) ?? ''
   return { text, isFine, line }
 }
@@ -212,6 +212,27 @@ t.test('missing and invalid settings have to be fixed', async t => {
   }
 })
 
+t.test('--help and -h print the settings of the check and its commands, and check nothing', async t => {
+  for (const arg of ['--help', '-h']) {
+    const { text, isFine } = await run({ MONGODB_URL: 'not a URL' }, [arg])
+    t.ok(isFine)
+    t.match(text, /^Checks whether the server can work with Rocket\.Chat's database\./)
+    for (const command of ['npm run start:check', 'npm run start:check -- --help', 'node examples/check.js', 'node examples/check.js --help']) {
+      t.match(text, new RegExp(`^(Usage:| {6}) ${command} {2,}(check|print) `, 'm'))
+    }
+    t.strictSame(text.match(/^ {2}[A-Z_]+/gm), ['  MONGODB_URL', '  ROCKETCHAT_URL'])
+    t.notMatch(text, 'To fix')
+  }
+})
+
+t.test('an unknown argument has to be fixed, and the database is not checked', async t => {
+  for (const args of [['--database=rocketchat'], ['mongodb://localhost/rocketchat'], ['--help', 'more']]) {
+    const { text, isFine } = await run({ MONGODB_URL: 'not a URL' }, args)
+    t.notOk(isFine)
+    t.equal(text, `fix   settings: Unknown argument "${args.at(-1)}": the settings are environment variables, --help lists them.\nTo fix: 1.\n`)
+  }
+})
+
 t.test('an error in the program is not reported as a finding', async t => {
   await t.rejects(check({ MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' }, { write: () => { throw new Error('the pipe is closed') } }), /the pipe is closed/)
 })
@@ -257,6 +278,8 @@ t.test('as a script the check sets the exit code to 1 if something has to be fix
   const { url } = await startScriptedMongo(t, healthy)
   t.equal(await exitCodeOf(script, { MONGODB_URL: url() }, new PassThrough()), 0)
   t.equal(await exitCodeOf(script, {}, new PassThrough()), 1)
+  t.equal(await exitCodeOf(script, {}, new PassThrough(), ['--help']), 0)
+  t.equal(await exitCodeOf(script, { MONGODB_URL: url() }, new PassThrough(), ['--hepl']), 1)
   t.equal(await exitCodeOf('elsewhere.js', {}, new PassThrough()), undefined)
   t.equal(await exitCodeOf(undefined, {}, new PassThrough()), undefined)
 })
