@@ -59,6 +59,10 @@ async function checkDatabase (url: string, rocketchatUrl: string | undefined, re
     }
     await checkServer(db, report)
     await checkRights(db, report)
+    if (await isOfAnotherProgram(db)) {
+      return report('fix', 'database', `${db.databaseName} has no users and no permissions, as every database of Rocket.Chat has. ` +
+        'Set MONGODB_URL to that of Rocket.Chat: upper and lower case matter.')
+    }
     for (const name of COLLECTIONS) await checkCollection(db.collection(name), report)
     await checkIndex(db.collection('rocketchat_import'), 'ts', '{ ts: -1 }', 'each call', report)
     await checkIndex(db.collection('rocketchat_import_data'), 'dataType', '{ dataType: 1 }', 'each selection', report)
@@ -112,6 +116,15 @@ interface Privilege {
 function mayDo (privileges: Privilege[], database: string, collection: string, action: string): boolean {
   return privileges.some(({ resource, actions }) => actions.includes(action) && (resource.anyResource === true ||
     ((resource.db === '' || resource.db === database) && (resource.collection === '' || resource.collection === collection))))
+}
+
+/** Whether the collections that Rocket.Chat fills when it is installed are both empty. One that cannot be read counts as filled. */
+async function isOfAnotherProgram (db: Db): Promise<boolean> {
+  for (const name of ['users', 'rocketchat_permissions']) {
+    const found = await db.collection(name).findOne({}, { projection: { _id: 1 }, maxTimeMS }).catch(() => undefined)
+    if (found !== null) return false
+  }
+  return true
 }
 
 async function checkCollection (collection: Collection, report: Report): Promise<void> {

@@ -116,11 +116,34 @@ t.test('a database without any import has nothing to fix', async t => {
   t.match(line('newest operation'), /^note {2}newest operation: none: /)
 })
 
-t.test('an empty database is reported as the wrong database', async t => {
-  const { isFine, line } = await runScripted(t, command => command === 'find' ? cursorOf() : undefined)
+t.test('an empty database is reported as the wrong database, in one line', async t => {
+  const { isFine, text } = await runScripted(t, command => command === 'find' ? cursorOf() : undefined)
   t.notOk(isFine)
-  t.match(line('users'), /^fix .*Is rocketchat the right database in MONGODB_URL\?$/)
-  t.match(line('permission run-import'), /^fix .*every call gets a 403 reply/)
+  t.strictSame(text.trim().split('\n').filter(line => !/^ok|^note/.test(line)), [
+    'fix   database: rocketchat has no users and no permissions, as every database of Rocket.Chat has. ' +
+      'Set MONGODB_URL to that of Rocket.Chat: upper and lower case matter.',
+    'To fix: 1.'
+  ])
+  t.notMatch(text, /rocketchat_import|run-import/)
+})
+
+t.test('one empty collection has to be fixed, and the others are checked', async t => {
+  for (const [empty, other] of [['users', 'rocketchat_permissions'], ['rocketchat_permissions', 'users']] as const) {
+    const { isFine, line } = await runScripted(t, (command, { find }) => command === 'find' && find === empty ? cursorOf() : undefined)
+    t.notOk(isFine)
+    t.match(line(empty), /^fix .*Is rocketchat the right database in MONGODB_URL\?$/)
+    t.match(line(other), /^ok {4}/)
+    t.match(line('newest operation'), /^ok {4}/)
+  }
+})
+
+t.test('a permission that is missing or granted to no role has to be fixed', async t => {
+  for (const permission of [cursorOf(), cursorOf({ _id: 'run-import', roles: [] })]) {
+    const { isFine, line } = await runScripted(t, (_command, { find, filter }) =>
+      find === 'rocketchat_permissions' && Object(filter)._id === 'run-import' ? permission : undefined)
+    t.notOk(isFine)
+    t.match(line('permission run-import'), /^fix .*every call gets a 403 reply/)
+  }
 })
 
 t.test('rights to write are reported', async t => {
@@ -263,7 +286,7 @@ t.test('on a real server an empty database is reported as the wrong database, an
   const { db } = mongo.database(t)
   const { isFine, line } = await run({ MONGODB_URL: mongo.url(db.databaseName) })
   t.notOk(isFine)
-  t.match(line('users'), 'the right database')
+  t.match(line('database'), `${db.databaseName} has no users and no permissions`)
   t.strictSame(await db.collections(), [])
 })
 
