@@ -35,12 +35,15 @@ export function readDatabase (app: FastifyInstance, url: string): RocketChatOpti
  * @throws StartupError if the URL is not valid or has no database name
  */
 export function createClient (url: string): MongoClient {
+  // The driver would take a part of the password for the host, which the log shows.
+  if (/@.*@/.test(url)) throw new StartupError('MONGODB_URL has more than one @: write each as %40, except the one before the host.')
   let client: MongoClient
   try {
     client = new MongoClient(url, { serverSelectionTimeoutMS: AWAY_AFTER, appName: 'fastify-import-file-data' })
   } catch (failure) {
     // Without the URL, which may contain a password.
-    throw new StartupError(`MONGODB_URL is not valid (${String(failure)}): set it to mongodb://host:port/database.`)
+    const form = url.includes('@') ? 'user:password@host:port/database, with user and password percent-encoded' : 'host:port/database'
+    throw new StartupError(`MONGODB_URL is not valid (${String(failure)}): set it to mongodb://${form}.`)
   }
   const [, path = ''] = url.split(/^[^/]*\/\/[^/?]*/)
   if (!/^\/[^/?]/.test(path)) throw new StartupError('MONGODB_URL names no database: set it to mongodb://host:port/database.')

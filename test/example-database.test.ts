@@ -123,6 +123,21 @@ for (const [url, problem] of [
   })
 }
 
+for (const url of ['mongodb://u:ca@nary@host/rocketchat', 'mongodb://u:x@canary/y@host/rocketchat', 'mongodb://u:x@y?canary=1@host/rocketchat']) {
+  t.test(`the MONGODB_URL ${url} is rejected with a one-line message that does not contain the password`, async t => {
+    const message = 'MONGODB_URL has more than one @: write each as %40, except the one before the host.'
+    await t.rejects(build(t, { MONGODB_URL: url }), new StartupError(message))
+  })
+}
+
+t.test('a MONGODB_URL whose password is not percent-encoded is rejected with a one-line message that says so, without the password', async t => {
+  for (const password of ['can/ary', 'can:ary', 'can?ary', 'can#ary', 'can[ary', 'can%ary']) {
+    await t.rejects(build(t, { MONGODB_URL: `mongodb://u:${password}@host/rocketchat` }), {
+      message: /^MONGODB_URL is not valid \((?!.*can.ary).*\): set it to mongodb:\/\/user:password@host:port\/database, with user and password percent-encoded\.$/
+    })
+  }
+})
+
 t.test('an invalid ROCKETCHAT_URL is rejected with a one-line message that does not contain the URL, which may have a password', async t => {
   for (const url of ['rocketchat', 'ftp://admin:secret@rocketchat', 'http://admin:secret@rocketchat/?tenant=1', 'http://admin:secret@[']) {
     const message = /^ROCKETCHAT_URL is not an HTTP or HTTPS URL without a query: set it to the URL of Rocket.Chat itself[^\n]*$/
