@@ -3,7 +3,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
 import type { Batches, ImportDataStore, Prepare } from '../lib/index.js'
 import type { Settings } from './settings.js'
-import { StartupError } from './startup-error.js'
+import { listenFailure } from './startup-error.js'
 
 /** The plugin options that are measured. */
 interface Measured {
@@ -130,7 +130,7 @@ function serveMetrics (app: FastifyInstance, registry: Registry, { host, metrics
     try {
       app.log.info(`Metrics: ${await server.listen({ host, port: metricsPort })}/metrics`)
     } catch (failure) {
-      throw new StartupError(`METRICS_PORT is ${metricsPort}, but the server cannot listen on it (${String(failure)}): set it to a free port.`)
+      throw listenFailure(failure, { host, port: metricsPort }, 'METRICS_PORT')
     }
   })
   app.addHook('onClose', () => server.close())

@@ -783,6 +783,8 @@ t.test('a port that this user may not use is reported with a one-line message', 
   const failure = Object.assign(new Error('permission denied'), { code: 'EACCES', syscall: 'listen' })
   t.strictSame(listenFailure(failure, { host: '127.0.0.1', port: 80 }),
     new StartupError('This user may not listen on port 80 of 127.0.0.1: set PORT to 1024 or higher.'))
+  t.strictSame(listenFailure(failure, { host: '127.0.0.1', port: 81 }, 'METRICS_PORT'),
+    new StartupError('This user may not listen on port 81 of 127.0.0.1: set METRICS_PORT to 1024 or higher.'))
 })
 
 t.test('a failure to start that the settings do not cause is rethrown', async t => {

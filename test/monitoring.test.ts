@@ -225,11 +225,21 @@ t.test('metrics do not change replies', async t => {
   t.notOk('contacts' in (await call(withoutContacts)).json(), 'contacts are left out if the store has none')
 })
 
+/** What the server prints when it cannot start. */
+async function startFailure (env: NodeJS.ProcessEnv): Promise<string> {
+  const errors = new PassThrough({ encoding: 'utf8' })
+  await start({ PORT: '0', LOG_LEVEL: 'silent', ...env }, new PassThrough(), errors)
+  process.exitCode = undefined
+  return errors.read()
+}
+
 t.test('a METRICS_PORT that is in use is reported with a one-line message', async t => {
   const { url } = await buildMeasured(t)
   const { port } = new URL(url)
-  const errors = new PassThrough({ encoding: 'utf8' })
-  await start({ PORT: '0', METRICS_PORT: port, LOG_LEVEL: 'silent' }, new PassThrough(), errors)
-  process.exitCode = undefined
-  t.match(errors.read(), new RegExp(`^METRICS_PORT is ${port}, but the server cannot listen on it \\(.*EADDRINUSE.*\\): set it to a free port\\.\n$`))
+  t.equal(await startFailure({ METRICS_PORT: port }),
+    `Port ${port} on 127.0.0.1 is already in use: set METRICS_PORT to another port, or to 0 for any free port.\n`)
+})
+
+t.test('with metrics, a HOST that is not an address of this machine is reported as such', async t => {
+  t.match(await startFailure({ METRICS_PORT: '0', HOST: '192.0.2.1' }), /^HOST is "192\.0\.2\.1", which is not an address of this machine \(EADDRNOTAVAIL\): [^\n]+\n$/)
 })
