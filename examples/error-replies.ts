@@ -14,6 +14,12 @@ export function answerError (error: FastifyError, _request: FastifyRequest, repl
   return send(reply, 500, errorBody('Internal Server Error', codeOf(500)))
 }
 
+/** Fastify's `frameworkErrors`: as above, for requests that reach no route, such as a malformed URL. Fastify does not log these replies. */
+export function answerFrameworkError (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  reply.raw.once('finish', () => { reply.log.info({ res: reply, responseTime: reply.elapsedTime }, 'request completed') })
+  answerError(error, request, reply)
+}
+
 /** The server's handler for requests that match no route. */
 export function answerNotFound (_request: FastifyRequest, reply: FastifyReply): FastifyReply {
   return send(reply, 404, errorBody('Route not found: this server has GET /api/v1/getImportFileData.', codeOf(404)))

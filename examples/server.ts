@@ -4,7 +4,7 @@ import pretty from 'pino-pretty'
 import { type Prepare, importFileData } from '../lib/index.js'
 import { type RocketChatDocuments, type RocketChatOptions, rocketChatDump } from '../lib/rocketchat/index.js'
 import { apiReference } from './api-reference.js'
-import { answerClientError, answerError, answerNotFound } from './error-replies.js'
+import { answerClientError, answerError, answerFrameworkError, answerNotFound } from './error-replies.js'
 import { health } from './health.js'
 import { type Launched, type Output, isScript, launch } from './launch.js'
 import { loadDump } from './load-dump.js'
@@ -30,7 +30,7 @@ export async function buildServer (settings: Settings, output: Output = process.
   const app: FastifyInstance = Fastify({
     logger: loggerOptions(settings, output),
     trustProxy: settings.trustProxy,
-    frameworkErrors: answerError,
+    frameworkErrors: answerFrameworkError,
     clientErrorHandler: answerClientError
   })
   app.setErrorHandler(answerError)

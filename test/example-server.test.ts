@@ -716,6 +716,21 @@ t.test('in a terminal the log is readable text', async t => {
   t.match(output.written(), /req-1 request completed 200/)
 })
 
+t.test('a URL that cannot be decoded is logged with its reply, like any other', async t => {
+  const output = outputOf()
+  const app = await build(t, {}, output)
+  await app.inject('/nowhere')
+  await app.inject('/%zz')
+  const records = output.written().trim().split('\n').map(line => JSON.parse(line)).filter(({ reqId }) => reqId !== undefined)
+  t.match(records, [
+    { reqId: 'req-1', msg: 'incoming request', req: { url: '/nowhere' } },
+    { reqId: 'req-1', msg: 'request completed', res: { statusCode: 404 }, responseTime: Number },
+    { reqId: 'req-2', msg: 'incoming request', req: { url: '/%zz' } },
+    { reqId: 'req-2', msg: 'request completed', res: { statusCode: 400 }, responseTime: Number }
+  ])
+  t.equal(records.length, 4)
+})
+
 t.test('a request that cannot be parsed is logged with the caller\'s address and the reason', async t => {
   const output = outputOf()
   const app = await build(t, {}, output)
