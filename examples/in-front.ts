@@ -1,5 +1,6 @@
 import proxy from '@fastify/http-proxy'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import { answerClientError, answerFrameworkError } from './error-replies.js'
 import { type Output, isScript, launch } from './launch.js'
 import { createImportApi, loggerOptions } from './server.js'
 import type { Settings } from './settings.js'
@@ -17,7 +18,12 @@ export async function buildInFront (settings: Settings, output: Output = process
     throw new StartupError('ROCKETCHAT_URL is not set: set it to the URL of Rocket.Chat itself, such as http://localhost:3001.')
   }
   const importApi = await createImportApi(settings)
-  const app = Fastify({ logger: loggerOptions(settings, output), trustProxy })
+  const app: FastifyInstance = Fastify({
+    logger: loggerOptions(settings, output),
+    trustProxy,
+    frameworkErrors: answerFrameworkError,
+    clientErrorHandler: answerClientError
+  })
   await app.register(importApi)
   // In a variable, because the proxy's types lack the documented option `rewriteRequestHeaders`. Its default forwards the cookie only.
   const wsClientOptions = {

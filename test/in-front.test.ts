@@ -7,7 +7,7 @@ import { WebSocket, WebSocketServer } from 'ws'
 import { limitClosing } from '../examples/closing.js'
 import { buildInFront, startIfRun } from '../examples/in-front.js'
 import { readSettings } from '../examples/settings.js'
-import { URL as PATH, UNAUTHORIZED, caller } from './fixtures/build.js'
+import { URL as PATH, UNAUTHORIZED, caller, callerLines, requestText, sendText } from './fixtures/build.js'
 
 const script = fileURLToPath(new URL('../examples/in-front.ts', import.meta.url))
 
@@ -40,9 +40,9 @@ async function startRocketChat (t: Test): Promise<string> {
 }
 
 /** Starts the server with the sample import in front of the stand-in. Returns both URLs. */
-async function build (t: Test, env: NodeJS.ProcessEnv = {}) {
+async function build (t: Test, env: NodeJS.ProcessEnv = {}, output = new PassThrough()) {
   const rocketchatUrl = await startRocketChat(t)
-  const app = await buildInFront(readSettings({ LOG_LEVEL: 'silent', ROCKETCHAT_URL: rocketchatUrl, ...env }), new PassThrough())
+  const app = await buildInFront(readSettings({ LOG_LEVEL: 'silent', ROCKETCHAT_URL: rocketchatUrl, ...env }), output)
   t.teardown(() => app.close())
   limitClosing(app)
   return { app, url: await listen(app), rocketchatUrl }
@@ -117,6 +117,24 @@ t.test('while Rocket.Chat cannot be reached, other paths reply 502, and getImpor
   t.equal(reply.status, 502)
   t.equal(await reply.text(), '{"success":false,"error":"Rocket.Chat cannot be reached [error-bad-gateway]","errorType":"error-bad-gateway"}')
   t.equal((await fetch(`${url}${PATH}`, { headers: caller })).status, 200)
+})
+
+t.test('a request that cannot be parsed or decoded gets a reply in the error format', async t => {
+  const { app, url } = await build(t)
+  t.equal(await (await fetch(`${url}/%zz`)).text(),
+    '{"success":false,"error":"\'/%zz\' is not a valid url component [FST_ERR_BAD_URL]","errorType":"FST_ERR_BAD_URL"}')
+  const [reply] = await sendText(app, 'hello\r\n\r\n')
+  t.equal(reply?.body, '{"success":false,"error":"The request is not valid HTTP. [error-bad-request]","errorType":"error-bad-request"}')
+})
+
+t.test('the log does not contain the token of a request that cannot be parsed, at any level', async t => {
+  const output = new PassThrough({ encoding: 'utf8' })
+  const { app } = await build(t, { LOG_LEVEL: 'trace' }, output)
+  await sendText(app, requestText([...callerLines, `X-Large: ${'x'.repeat(20_000)}`]))
+  const log: string = output.read()
+  t.match(log, 'HPE_HEADER_OVERFLOW')
+  t.notMatch(log, caller['x-auth-token'])
+  t.notMatch(log, 'rawPacket', 'it has the bytes of the token')
 })
 
 t.test('the server closes while a WebSocket is open', async t => {
