@@ -125,7 +125,7 @@ function prettyLog (output: Output) {
   return pretty({
     destination: output,
     translateTime: 'SYS:HH:MM:ss',
-    messageFormat: '{if reqId}{reqId} {end}{msg}{if req} {req.method} {req.url}{end}{if res} {res.statusCode}{end}',
+    messageFormat: '{if reqId}{reqId} {end}{msg}{if req} {req.method} {req.url} from {req.remoteAddress}{end}{if res} {res.statusCode}{end}',
     ignore: 'pid,hostname,reqId,req,res,responseTime',
     singleLine: true
   })

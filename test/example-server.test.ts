@@ -712,7 +712,7 @@ t.test('without a terminal the log is JSON, one object per line', async t => {
 t.test('in a terminal the log is readable text', async t => {
   const output = outputOf({ isTTY: true })
   await call(await build(t, {}, output))
-  t.match(output.written(), /\d\d:\d\d:\d\d.* INFO.* req-1 incoming request GET \/api\/v1\/getImportFileData/)
+  t.match(output.written(), /\d\d:\d\d:\d\d.* INFO.* req-1 incoming request GET \/api\/v1\/getImportFileData from 127\.0\.0\.1/)
   t.match(output.written(), /req-1 request completed 200/)
 })
 
