@@ -43,7 +43,7 @@ export async function launch (
     }
     const settings = readSettings(env)
     const app = await build(settings)
-    return { app, url: await listen(app, settings), settings }
+    return { app, url: await listen(app, settings, output), settings }
   } catch (failure) {
     if (!(failure instanceof StartupError)) throw failure
     errors.write(`${failure.message}\n`)
@@ -71,10 +71,11 @@ export function asksForHelp (args: readonly string[]): boolean {
  */
 const FAULTS = ['SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV'] as const
 
-async function listen (app: FastifyInstance, settings: Settings): Promise<string> {
+async function listen (app: FastifyInstance, settings: Settings, output: Output): Promise<string> {
   limitClosing(app)
   // No `delay`, which would cut replies in progress after that time. A second signal ends the process at once.
-  const grace = closeWithGrace({ delay: false, skip: [...FAULTS] }, closer(app))
+  // Its own messages belong to the log, except in a terminal, where the log is not written before the process ends.
+  const grace = closeWithGrace({ delay: false, skip: [...FAULTS], logger: output.isTTY ? console : app.log }, closer(app))
   app.addHook('onClose', async () => grace.uninstall())
   try {
     return await app.listen({ host: settings.host, port: settings.port })

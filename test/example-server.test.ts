@@ -930,3 +930,23 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     t.strictSame(await process.signal(signal), { code: 0, errors: '' })
   })
 }
+
+t.test('a second signal ends the process at once, with code 1 and a line of JSON in the log', async t => {
+  const { announcement, stdout, signal } = run(t, {})
+  const { port } = new URL((await announcement()).url)
+  let log = ''
+  const closing = new Promise<void>(resolve => stdout.on('data', chunk => {
+    log += chunk
+    if (log.includes('Closing because of SIGINT')) resolve()
+  }))
+  // A caller that does not read its replies, so that the server does not close yet.
+  const socket = connect(Number(port), '127.0.0.1').on('error', () => {})
+  t.teardown(() => socket.destroy())
+  socket.write(requestText([], { start: 'GET /docs/static/swagger-ui-bundle.js HTTP/1.1' }).repeat(40))
+  await once(socket, 'readable')
+  const end = signal('SIGINT')
+  await closing
+  await signal('SIGINT')
+  t.strictSame(await end, { code: 1, errors: '' })
+  t.match(log.trim().split('\n').map(line => JSON.parse(line)).at(-1), { level: 50, msg: 'second SIGINT, exiting' })
+})
