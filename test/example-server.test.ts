@@ -666,6 +666,23 @@ t.test('invalid HTTP gets a 400 reply in the error format', async t => {
   t.equal(reply?.body, '{"success":false,"error":"The request is not valid HTTP. [error-bad-request]","errorType":"error-bad-request"}')
 })
 
+t.test('Node.js itself replies to a request without Host, with an unknown Expect, or with CONNECT, and nothing is logged', async t => {
+  const output = outputOf()
+  const app = await build(t, {}, output)
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const before = output.written()
+  for (const [lines, status] of [
+    [['GET / HTTP/1.1', 'Connection: close'], 400],
+    [['GET / HTTP/1.1', 'Host: localhost', 'Expect: more', 'Connection: close'], 417]
+  ] as const) {
+    const [reply] = await sendText(app, [...lines, '', ''].join('\r\n'))
+    t.equal(reply?.status, status)
+    t.match(reply?.body, /^(0\r\n\r\n)?$/, 'it is empty, perhaps in chunks')
+  }
+  t.strictSame(await sendText(app, 'CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n'), [])
+  t.equal(output.written(), before)
+})
+
 t.test('an invalid request after a valid one on the same connection gets its own reply', async t => {
   const app = await build(t)
   await app.listen({ host: '127.0.0.1', port: 0 })
