@@ -125,5 +125,5 @@ function adviceOn (bytes: string, collection: Collection): string | undefined {
 }
 
 function commandOf (collection: Collection): string {
-  return `mongoexport --collection=${collection} --out=${collection}.json`
+  return `mongoexport --db=rocketchat --collection=${collection} --out=${collection}.json`
 }

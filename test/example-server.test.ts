@@ -289,7 +289,7 @@ t.test('the error for each missing file names it and the command that writes it'
     const dataDir = t.testdir(others)
     const collection = file.replace('.json', '')
     t.equal(await problemOf(dataDir), `${join(dataDir, file)} cannot be read (Error: ENOENT: no such file or directory): write it ` +
-      `with mongoexport --collection=${collection} --out=${file}, and set DATA_DIR to its folder.`)
+      `with mongoexport --db=rocketchat --collection=${collection} --out=${file}, and set DATA_DIR to its folder.`)
   }
 })
 
@@ -312,7 +312,7 @@ t.test('the error for a value that is not a document names it and the command th
   for (const line of ['[{"_id":"1"}]', 'null', '3', '"text"', '{"$oid":"507f1f77bcf86cd799439011"}', '{"$date":"2026-01-01T00:00:00Z"}']) {
     const dataDir = t.testdir(dump({ 'rocketchat_permissions.json': `{"_id":"run-import"}\n${line}\n` }))
     t.equal(await problemOf(dataDir), `${join(dataDir, 'rocketchat_permissions.json')}, line 2: not a JSON object (document 2). ` +
-      'Write it with mongoexport --collection=rocketchat_permissions --out=rocketchat_permissions.json.')
+      'Write it with mongoexport --db=rocketchat --collection=rocketchat_permissions --out=rocketchat_permissions.json.')
   }
 })
 
@@ -368,13 +368,13 @@ t.test('a file in another format is rejected with a one-line message that names 
   const bson = BSON.serialize({ _id: 'ada' })
   const utf16 = Buffer.from(text, 'utf16le')
   const rows: Array<[files: Record<string, string | Buffer>, problem: RegExp]> = [
-    [{ 'users.json': Buffer.concat([Buffer.from([0xff, 0xfe]), utf16]) }, /users\.json is in UTF-16, .*mongoexport --collection=users/],
+    [{ 'users.json': Buffer.concat([Buffer.from([0xff, 0xfe]), utf16]) }, /users\.json is in UTF-16, .*mongoexport --db=rocketchat --collection=users/],
     [{ 'users.json': utf16 }, /users\.json is in UTF-16/],
     [{ 'users.json': Buffer.from(utf16).swap16() }, /users\.json is in UTF-16/],
     [{ 'users.json': Buffer.from(bson) }, /users\.json is BSON, as mongodump writes it: .*bsondump/],
     [{ 'users.bson': Buffer.from(bson) }, /users\.bson is BSON/],
     [{ 'users.bson.gz': gzipSync(bson) }, /users\.bson\.gz is BSON/],
-    [{ 'users.json': Buffer.from('{"_id":"zo\u00eb"}\n', 'latin1') }, /users\.json is not in UTF-8: write it with mongoexport --collection=users/],
+    [{ 'users.json': Buffer.from('{"_id":"zo\u00eb"}\n', 'latin1') }, /users\.json is not in UTF-8: write it with mongoexport --db=rocketchat --collection=users/],
     [{ 'users.json': Buffer.from(`${' '.repeat(100_000)}{"_id":"zo\u00eb is read"}`, 'latin1') }, /users\.json is not in UTF-8/],
     [{ 'users.json': gzipSync(text) }, /users\.json is compressed by gzip: name it users\.json\.gz/],
     [{ 'users.json': text.slice(0, -20) }, /users\.json, line 1: the file ends here, but the document does not: it is cut off/],
