@@ -137,6 +137,17 @@ t.test('one empty collection has to be fixed, and the others are checked', async
   }
 })
 
+t.test('a collection that cannot be read does not count as empty', async t => {
+  const { isFine, line } = await runScripted(t, (command, { find }) => {
+    if (command !== 'find') return undefined
+    return find === 'users' ? 13 : cursorOf()
+  })
+  t.notOk(isFine)
+  t.equal(line('database'), '')
+  t.match(line('users'), /^fix {3}.* could not be read \(error 13 on find\)/)
+  t.match(line('rocketchat_permissions'), /^fix .*Is rocketchat the right database in MONGODB_URL\?$/)
+})
+
 t.test('a permission that is missing or granted to no role has to be fixed', async t => {
   for (const permission of [cursorOf(), cursorOf({ _id: 'run-import', roles: [] })]) {
     const { isFine, line } = await runScripted(t, (_command, { find, filter }) =>
