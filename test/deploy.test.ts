@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { runInNewContext } from 'node:vm'
 import t, { type Test } from 'tap'
+import { usage } from '../examples/settings.js'
 import { deployed, program } from './fixtures/reverse-proxy.js'
 
 // The proxies' files are tested in reverse-proxy.test.ts, and the Dockerfile by .ci/image.js.
@@ -71,6 +72,12 @@ t.test('compose.yaml makes the container read-only, unprivileged, and reachable 
   const text = deployed('compose.yaml', {})
   for (const line of ['read_only: true', 'cap_drop: [ALL]', 'security_opt: ["no-new-privileges:true"]']) t.match(text, `\n    ${line}\n`)
   t.match(text, /ports:\n(?: +#.*\n)* +- "127\.0\.0\.1:.*:3000"\n/)
+})
+
+t.test('compose.yaml passes every setting to the server, except those that the container itself has', async t => {
+  const names = [...usage().matchAll(/^ {2}([A-Z_]+) /gm)].map(([, name = '']) => name)
+  const passed = [...deployed('compose.yaml', {}).matchAll(/^ {6}([A-Z_]+): "?\$\{\1:/gm)].map(([, name]) => name)
+  t.strictSame(passed.sort(), names.filter(name => !['HOST', 'PORT', 'DATA_DIR'].includes(name)).sort())
 })
 
 t.test('every file of deploy/ is documented', async t => {
