@@ -1,6 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
-import { MongoClient } from 'mongodb'
+import { type Db, MongoClient } from 'mongodb'
 import { type RocketChatOptions, rocketChatDatabase } from '../lib/rocketchat/index.js'
 import { StartupError } from './startup-error.js'
 
@@ -58,7 +58,7 @@ async function keepConnecting (client: MongoClient, app: FastifyInstance, signal
     try {
       await client.connect()
       app.log.info('Connected to the database: serving the import in it')
-      return
+      return await warnWithoutUsers(client.db(), app)
     } catch (failure) {
       if (signal.aborted) return
       // Without the stack and the description of the servers, which fill the screen, and only once for each reason.
@@ -68,4 +68,11 @@ async function keepConnecting (client: MongoClient, app: FastifyInstance, signal
       await wait(NEXT_ATTEMPT, undefined, { signal }).catch(() => {})
     }
   }
+}
+
+// A database that does not exist is no error in MongoDB, so a wrong name shows only in its data.
+async function warnWithoutUsers (db: Db, app: FastifyInstance): Promise<void> {
+  const user = await db.collection('users').findOne({}, { projection: { _id: 1 }, maxTimeMS: AWAY_AFTER }).catch(() => undefined)
+  if (user !== null) return
+  app.log.warn(`The database ${db.databaseName} has no users, so no call is authorized: set MONGODB_URL to that of Rocket.Chat`)
 }

@@ -56,6 +56,13 @@ t.test('with MONGODB_URL the server reads Rocket.Chat\'s database', needsServer,
   t.equal((await call(app, { headers: second })).body, FORBIDDEN)
 })
 
+t.test('a database without users is named in a warning, since its name is probably wrong', needsServer, async t => {
+  const { db } = mongo.database(t)
+  const { app, logged } = await build(t, { MONGODB_URL: mongo.url(db.databaseName) })
+  await logged(`The database ${db.databaseName} has no users`)
+  t.equal((await call(app)).body, UNAUTHORIZED)
+})
+
 t.test('F1: if the database is down at the start, the server logs it, replies 503, and recovers by itself', needsServer, async t => {
   const { db } = mongo.database(t)
   await importSample(db)
