@@ -18,7 +18,7 @@ import { SAMPLE_IMPORT, readSettings } from '../examples/settings.js'
 import { StartupError, listenFailure } from '../examples/startup-error.js'
 import type { UserItem } from '../lib/index.js'
 import { hashLoginToken } from '../lib/rocketchat/index.js'
-import { FORBIDDEN, UNAUTHORIZED, call, caller, callerLines, requestText, sendText } from './fixtures/build.js'
+import { FORBIDDEN, UNAUTHORIZED, call, caller, callerLines, matchEach, requestText, sendText } from './fixtures/build.js'
 
 const script = fileURLToPath(new URL('../examples/server.ts', import.meta.url))
 
@@ -754,11 +754,10 @@ t.test('a request that cannot be parsed is logged with the caller\'s address and
   await sendText(app, 'hello\r\n\r\n')
   await sendText(app, requestText([...callerLines, `X-Large: ${'x'.repeat(20_000)}`]))
   const records = output.written().trim().split('\n').map(line => JSON.parse(line)).filter(({ code }) => code !== undefined)
-  t.match(records, [
+  matchEach(t, records, [
     { level: 30, remoteAddress: '127.0.0.1', code: 'HPE_INVALID_METHOD', msg: 'The request is not valid HTTP. [error-bad-request]' },
     { level: 30, remoteAddress: '127.0.0.1', code: 'HPE_HEADER_OVERFLOW', msg: /^The headers of the request are too large\./ }
   ])
-  t.equal(records.length, 2)
 })
 
 t.test('the log does not contain the token, even if request headers are logged', async t => {
@@ -889,7 +888,7 @@ t.test('running the example starts a server', async t => {
   await startIfRun(script, { PORT: 'none' })
   t.equal(process.exitCode, 1)
   process.exitCode = undefined
-  t.match(stderr().map(({ args }) => args[0]), [/^PORT is "none": /])
+  matchEach(t, stderr().map(({ args }) => args[0]), [/^PORT is "none": /])
 })
 
 // As a separate process.

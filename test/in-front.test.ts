@@ -7,7 +7,7 @@ import { WebSocket, WebSocketServer } from 'ws'
 import { limitClosing } from '../examples/closing.js'
 import { buildInFront, startIfRun } from '../examples/in-front.js'
 import { readSettings } from '../examples/settings.js'
-import { URL as PATH, UNAUTHORIZED, caller, callerLines, requestText, sendText } from './fixtures/build.js'
+import { URL as PATH, UNAUTHORIZED, caller, callerLines, matchEach, requestText, sendText } from './fixtures/build.js'
 
 const script = fileURLToPath(new URL('../examples/in-front.ts', import.meta.url))
 
@@ -137,11 +137,12 @@ t.test('the log does not contain the token of a request that cannot be parsed, a
   t.notMatch(log, 'rawPacket', 'it has the bytes of the token')
 })
 
-t.test('the server closes while a WebSocket is open', async t => {
+t.test('when the server closes, an open WebSocket is closed properly', async t => {
   const { app, url } = await build(t)
   const socket = new WebSocket(`${url.replace('http', 'ws')}/websocket`)
   await once(socket, 'message')
-  await Promise.all([once(socket, 'close'), app.close()])
+  const [[code]] = await Promise.all([once(socket, 'close'), app.close()])
+  t.equal(code, 1005, '1006 is a connection that was cut')
 })
 
 t.test('without ROCKETCHAT_URL it does not start, and prints a one-line message', async t => {
@@ -149,18 +150,10 @@ t.test('without ROCKETCHAT_URL it does not start, and prints a one-line message'
   await startIfRun(script, {})
   t.equal(process.exitCode, 1)
   process.exitCode = undefined
-  t.match(stderr().map(({ args }) => args[0]), [/^ROCKETCHAT_URL is not set: [^\n]+\n$/])
+  matchEach(t, stderr().map(({ args }) => args[0]), [/^ROCKETCHAT_URL is not set: [^\n]+\n$/])
 })
 
 t.test('importing the file does not start a server', async t => {
   await startIfRun(undefined, {})
   t.equal(process.exitCode, undefined)
-})
-
-t.test('a WebSocket is closed properly when the server closes', async t => {
-  const { app, url } = await build(t)
-  const socket = new WebSocket(`${url.replace('http', 'ws')}/websocket`)
-  await once(socket, 'message')
-  const [[code]] = await Promise.all([once(socket, 'close'), app.close()])
-  t.equal(code, 1005, '1006 is a connection that was cut')
 })

@@ -3,8 +3,8 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { ObjectId } from 'bson'
 import t from 'tap'
 import type { ImportOperation, Prepare, PrepareContext } from '../lib/index.js'
-import { NOTHING_STAGED, build, call, caller, operation, storeOf } from './fixtures/build.js'
-import { statuses, FILE_FORMAT_INVALID, preparing, loaded, ago, storeWith, replyTo, stopClock, logInto, headerOf, malformed, send } from './fixtures/progress.js'
+import { NOTHING_STAGED, build, call, caller, captureLog, levels, matchEach, operation, storeOf } from './fixtures/build.js'
+import { statuses, FILE_FORMAT_INVALID, preparing, loaded, ago, storeWith, replyTo, stopClock, headerOf, malformed, send } from './fixtures/progress.js'
 import { deferred, listen } from './fixtures/streaming.js'
 
 t.test('prepare is called once for many callers, and each gets a waiting reply immediately', async t => {
@@ -20,11 +20,11 @@ t.test('prepare is called once for many callers, and each gets a waiting reply i
 })
 
 t.test('prepare gets the operation, the caller\'s credentials, a signal and the request\'s logger', async t => {
-  const lines: Array<Record<string, unknown>> = []
+  const log = captureLog()
   const of = loaded({ importerKey: 'slack' })
   const calls: Array<[ImportOperation, PrepareContext]> = []
   const prepare: Prepare = async (...args) => { calls.push(args) }
-  const server = { ...logInto(lines), genReqId: () => 'request-of-the-first' }
+  const server = { ...log.server, genReqId: () => 'request-of-the-first' }
   const app = await build(t, { store: storeWith(() => of), prepare }, server)
   await call(app)
   const [prepared, context] = calls[0] ?? []
@@ -32,7 +32,7 @@ t.test('prepare gets the operation, the caller\'s credentials, a signal and the 
   t.strictSame(context?.credentials, { userId: caller['x-user-id'], authToken: caller['x-auth-token'] })
   t.equal(context?.signal.aborted, false)
   context?.log.warn('said by prepare')
-  t.match(lines.find(line => line['msg'] === 'said by prepare'), { reqId: 'request-of-the-first' })
+  t.match(log.records().find(({ msg }) => msg === 'said by prepare'), { reqId: 'request-of-the-first' })
 })
 
 t.test('an unauthorized caller does not start a preparation', async t => {
@@ -98,27 +98,25 @@ t.test('after a failed preparation the reply is error-import-file-format-invalid
 })
 
 t.test('the cause of a failed preparation is in the log, and not in the reply', async t => {
-  const lines: Array<Record<string, unknown>> = []
+  const log = captureLog()
   const prepare: Prepare = async () => { throw new Error('no such format: tar.xz') }
   const of = loaded()
-  const app = await build(t, { store: storeWith(() => of), prepare }, logInto(lines))
+  const app = await build(t, { store: storeWith(() => of), prepare }, log.server)
   await call(app)
   t.notMatch((await call(app)).body, 'tar.xz')
-  const errors = lines.filter(line => Number(line['level']) >= 50)
-  t.match(errors, [{ level: 50, operation: 'operation-1', err: { message: 'no such format: tar.xz' } }])
-  t.equal(errors.length, 1)
-  t.notMatch(JSON.stringify(lines), caller['x-auth-token'])
+  matchEach(t, log.problems(), [{ level: levels.error, operation: 'operation-1', err: { message: 'no such format: tar.xz' } }])
+  t.notMatch(log.lines.join(), caller['x-auth-token'])
 })
 
 t.test('a preparation that throws synchronously fails like any other', async t => {
-  const lines: Array<Record<string, unknown>> = []
+  const log = captureLog()
   const prepare = t.captureFn(() => { throw new Error('thrown synchronously') })
   const of = loaded()
-  const app = await build(t, { store: storeWith(() => of), prepare }, logInto(lines))
+  const app = await build(t, { store: storeWith(() => of), prepare }, log.server)
   t.equal((await call(app)).json().waiting, true)
   t.equal((await call(app)).body, FILE_FORMAT_INVALID)
   t.equal(prepare.calls.length, 1)
-  t.match(lines.filter(line => Number(line['level']) >= 50), [{ err: { message: 'thrown synchronously' } }])
+  matchEach(t, log.problems(), [{ level: levels.error, err: { message: 'thrown synchronously' } }])
 })
 
 t.test('a preparation that rejects without a reason fails like any other', async t => {
@@ -238,20 +236,20 @@ t.test('an operation whose id is an object is prepared once, even if each read r
 
 t.test('a preparation that changes the status and then fails is reported until the operation changes again', async t => {
   const clock = stopClock(t)
-  const log: Array<Record<string, unknown>> = []
+  const log = captureLog()
   let current = loaded({ updatedAt: ago(5000) })
   const prepare: Prepare = async () => {
     current = preparing({ updatedAt: ago(0) })
     throw new Error('no such format')
   }
-  const app = await build(t, { store: storeWith(() => current), prepare }, logInto(log))
+  const app = await build(t, { store: storeWith(() => current), prepare }, log.server)
   await call(app)
   const last = current
   for (const updatedAt of [new Date(last.updatedAt!.getTime() - 1000), last.updatedAt!]) {
     current = { ...last, updatedAt }
     t.equal((await call(app)).body, FILE_FORMAT_INVALID, 'its last changes may be visible only after its end')
   }
-  t.equal(log.filter(({ level }) => Number(level) >= 50).length, 1)
+  t.equal(log.problems().length, 1)
   clock.now += 1000
   current = preparing({ updatedAt: new Date(clock.now) })
   t.equal((await call(app)).json().waiting, true, 'it is being prepared by another process')
@@ -262,18 +260,18 @@ t.test('a preparation that changes the status and then fails is reported until t
 t.test('a successful preparation that does not change the operation counts as failed after stalledAfter, and is logged once', async t => {
   for (const changes of [{}, { updatedAt: undefined }]) {
     const clock = stopClock(t)
-    const log: Array<Record<string, unknown>> = []
+    const log = captureLog()
     const current = loaded({ updatedAt: ago(0) })
     if ('updatedAt' in changes) delete current.updatedAt
     const prepare = t.captureFn(async () => {})
-    const app = await build(t, { store: storeWith(() => current), prepare, stalledAfter: 5000 }, logInto(log))
+    const app = await build(t, { store: storeWith(() => current), prepare, stalledAfter: 5000 }, log.server)
     await call(app)
     await turn()
     clock.now += 4999
     t.equal((await call(app)).json().waiting, true)
     clock.now += 1
     for (let calls = 0; calls < 3; calls++) t.equal((await call(app)).body, FILE_FORMAT_INVALID)
-    t.match(log.filter(({ level }) => Number(level) >= 50), [{ err: { code: 'FST_IMPORT_FILE_DATA_PREPARATION_WITHOUT_EFFECT' } }])
+    matchEach(t, log.problems(), [{ level: levels.error, err: { code: 'FST_IMPORT_FILE_DATA_PREPARATION_WITHOUT_EFFECT' } }])
     t.equal(prepare.calls.length, 1)
   }
 })
@@ -336,7 +334,7 @@ t.test('another operation is prepared during the preparation of the first', asyn
 })
 
 t.test('closing the server aborts the signals of all preparations, and waits until they have ended', async t => {
-  const lines: Array<Record<string, unknown>> = []
+  const log = captureLog()
   const runs: Array<{ end: ReturnType<typeof deferred<void>>, signal: AbortSignal }> = []
   let current = loaded({ id: 'first' })
   const prepare: Prepare = (_, { signal }) => {
@@ -344,7 +342,7 @@ t.test('closing the server aborts the signals of all preparations, and waits unt
     runs.push({ end, signal })
     return end.promise
   }
-  const app = await build(t, { store: storeWith(() => current), prepare }, logInto(lines))
+  const app = await build(t, { store: storeWith(() => current), prepare }, log.server)
   await call(app)
   current = loaded({ id: 'second' })
   await call(app)
@@ -358,7 +356,7 @@ t.test('closing the server aborts the signals of all preparations, and waits unt
   t.equal(isClosed, false, 'one is still running')
   runs[1]?.end.reject(new Error('aborted'))
   await closing
-  t.strictSame(lines.filter(line => Number(line['level']) >= 50), [], 'the abort is not logged as an error')
+  t.strictSame(log.problems(), [], 'the abort is not logged as an error')
 })
 
 t.test('closing the server after the preparation has ended does not wait', async t => {

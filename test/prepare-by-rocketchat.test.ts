@@ -5,7 +5,7 @@ import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { prepareByRocketChat } from '../examples/prepare-by-rocketchat.js'
 import type { ImportOperation } from '../lib/index.js'
-import { NOTHING_STAGED, URL, build as buildPlugin, call, caller, operation, storeOf } from './fixtures/build.js'
+import { NOTHING_STAGED, URL, build as buildPlugin, call, caller, captureLog, levels, matchEach, operation, storeOf } from './fixtures/build.js'
 
 const credentials = { userId: caller['x-user-id'], authToken: caller['x-auth-token'] }
 const JSON_TYPE = { 'content-type': 'application/json' }
@@ -35,16 +35,16 @@ async function slowStandIn (t: Test) {
 
 /** A server with the plugin, in front of a Rocket.Chat with an uploaded file that has not been read. */
 async function build (t: Test, url: string, wait = noWait) {
-  const lines: Array<Record<string, unknown>> = []
+  const log = captureLog()
   const rocketChat: { operation: ImportOperation } = {
     operation: operation({ status: 'importer_file_loaded', file: 'import.zip', updatedAt: new Date() })
   }
   const app = await buildPlugin(
     t,
     { store: storeOf({ latestOperation: async () => rocketChat.operation }), prepare: prepareByRocketChat(url, wait) },
-    { logger: { level: 'trace', stream: { write: line => { lines.push(JSON.parse(line)) } } } }
+    log.server
   )
-  return { app, lines, rocketChat }
+  return { app, log, rocketChat }
 }
 
 /** The operation after Rocket.Chat has parsed its file. */
@@ -141,14 +141,14 @@ t.test('if another call has started the parse, Rocket.Chat replies waiting, and 
     reply.writeHead(200, { 'content-type': 'application/json; charset=utf-8' }).end('{"waiting":true,"success":true}')
   })
   t.equal(await failureOf(url), undefined)
-  const { app, lines, rocketChat } = await build(t, url)
+  const { app, log, rocketChat } = await build(t, url)
   t.equal((await call(app)).json().waiting, true)
   rocketChat.operation = operation({ status: 'importer_preparing_channels', updatedAt: new Date() })
   t.equal((await call(app)).json().step, 'importer_preparing_channels')
   rocketChat.operation = prepared()
   t.equal((await outcome(app)).body, NOTHING_STAGED)
   t.ok(requests.length <= 2)
-  t.strictSame(lines.filter(line => Number(line['level']) >= 40), [])
+  t.strictSame(log.problems(), [])
 })
 
 t.test('an error of Rocket.Chat ends the preparation, and is logged', async t => {
@@ -156,14 +156,12 @@ t.test('an error of Rocket.Chat ends the preparation, and is logged', async t =>
     reply.writeHead(400, JSON_TYPE)
     reply.end('{"success":false,"error":"No such importer [error-importer]","errorType":"error-importer"}')
   })
-  const { app, lines } = await build(t, url)
+  const { app, log } = await build(t, url)
   const reply = await outcome(app)
   t.equal(reply.statusCode, 400)
   t.equal(reply.json().errorType, 'error-import-file-format-invalid')
   t.equal(requests.length, 1)
-  const errors = lines.filter(line => Number(line['level']) >= 50)
-  t.match(errors, [{ err: { message: 'Rocket.Chat replied 400: No such importer [error-importer]' } }])
-  t.equal(errors.length, 1)
+  matchEach(t, log.problems(), [{ level: levels.error, err: { message: 'Rocket.Chat replied 400: No such importer [error-importer]' } }])
 })
 
 t.test('of an error that is not Rocket.Chat\'s, only the status is reported', async t => {
@@ -178,13 +176,13 @@ t.test('the text of an error is reported up to a maximum length, and without the
   const { url } = await standIn(t, (_request, reply) => {
     reply.writeHead(401, JSON_TYPE).end(JSON.stringify({ error: `${credentials.authToken}${credentials.authToken} ${'x'.repeat(2000)}` }))
   })
-  const { app, lines } = await build(t, url)
+  const { app, log } = await build(t, url)
   await outcome(app)
   const message = String((await failureOf(url))?.message)
   t.match(message, 'Rocket.Chat replied 401: ...... xxx')
   t.ok(message.length < 400)
   t.notMatch(message, credentials.authToken)
-  t.notMatch(JSON.stringify(lines), credentials.authToken)
+  t.notMatch(log.lines.join(), credentials.authToken)
 })
 
 t.test('of an error whose body is too long, only the status is reported', async t => {
@@ -215,7 +213,7 @@ for (const [name, fail] of Object.entries(transient)) {
       else reply.writeHead(200, JSON_TYPE).end(NOTHING_STAGED)
     })
     const waits: number[] = []
-    const { app, lines, rocketChat } = await build(t, url, async milliseconds => {
+    const { app, log, rocketChat } = await build(t, url, async milliseconds => {
       waits.push(milliseconds)
       t.equal((await call(app)).json().waiting, true)
     })
@@ -224,9 +222,8 @@ for (const [name, fail] of Object.entries(transient)) {
     rocketChat.operation = prepared()
     t.equal((await outcome(app)).body, NOTHING_STAGED)
     t.strictSame(waits, [1000, 2000])
-    const warnings = lines.filter(({ level }) => Number(level) >= 40)
-    t.match(warnings, [{ level: 40, msg: /next attempt in 1 s/ }, { level: 40, msg: /next attempt in 2 s/ }])
-    t.notMatch(JSON.stringify(lines), credentials.authToken)
+    matchEach(t, log.problems(), [{ level: levels.warn, msg: /next attempt in 1 s/ }, { level: levels.warn, msg: /next attempt in 2 s/ }])
+    t.notMatch(log.lines.join(), credentials.authToken)
   })
 }
 
@@ -329,7 +326,7 @@ t.test('a URL that leads back to a server with the plugin is detected', async t 
 t.test('closing the server aborts the request to Rocket.Chat in every state', async t => {
   for (const hasBegun of [false, true]) {
     const { url, reply, requests } = await slowStandIn(t)
-    const { app, lines } = await build(t, url)
+    const { app, log } = await build(t, url)
     await call(app)
     const parsing = await reply
     if (hasBegun) {
@@ -341,7 +338,7 @@ t.test('closing the server aborts the request to Rocket.Chat in every state', as
     await closed
     t.equal(parsing.writableFinished, false)
     t.equal(requests.length, 1)
-    t.strictSame(lines.filter(line => Number(line['level']) >= 40), [])
+    t.strictSame(log.problems(), [])
   }
 })
 

@@ -7,7 +7,7 @@ import type { FastifyInstance } from 'fastify'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import type { Batches, ImportDataStore, Selection, StagedChannel, StagedContact, StagedUser, StoreContext } from '../lib/index.js'
-import { build, call, captureLog, levels, NOTHING_STAGED, operation, storeOf, UNAVAILABLE } from './fixtures/build.js'
+import { build, call, captureLog, levels, matchEach, NOTHING_STAGED, operation, storeOf, UNAVAILABLE } from './fixtures/build.js'
 import { startImportSchemas } from './fixtures/start-import.js'
 import { chunksOf, readAll, request, userBatch, watchedUsers } from './fixtures/streaming.js'
 
@@ -316,7 +316,7 @@ t.test('F6: records without an import id are left out, and one log line per repl
   for (let calls = 1; calls <= 2; calls++) {
     const { users, channels, contacts } = (await call(app)).json()
     t.strictSame([users.length, channels.length, contacts.length], [2, 3, 1])
-    const warnings = log.records().filter(({ level }) => level >= levels.warn)
+    const warnings = log.problems()
     t.equal(warnings.length, calls, 'one line per reply')
     t.match(warnings.at(-1), {
       level: levels.warn,
@@ -335,16 +335,16 @@ t.test('F6: records without an import id are left out, and one log line per repl
 t.test('F6: a selection without malformed records logs nothing, and kinds without malformed records are not logged', async t => {
   const log = captureLog()
   await replyTo(t, { users: [[{ importIds: ['1'] }]], channels: [[{ t: 'd' }]] }, log.server)
-  t.strictSame(log.records().filter(({ level }) => level >= levels.warn), [])
+  t.strictSame(log.problems(), [])
   await replyTo(t, { users: [[{ importIds: ['1'] }]], channels: [[{ t: 'c' }]] }, log.server)
-  t.strictSame(log.records().filter(({ level }) => level >= levels.warn).map(({ leftOut }) => leftOut), [{ channels: { count: 1, first: 1 } }])
+  t.strictSame(log.problems().map(({ leftOut }) => leftOut), [{ channels: { count: 1, first: 1 } }])
 })
 
 t.test('F6: records that are left out of a large selection are logged in one line, too', async t => {
   const log = captureLog()
   const users = Array.from({ length: 20 }, (_, batch) => [...userBatch(batch), null])
   t.equal((await replyTo(t, { users }, log.server)).json().users.length, 20_000)
-  t.match(log.records().filter(({ level }) => level >= levels.warn), [{ leftOut: { users: { count: 20, first: 1001 } } }])
+  matchEach(t, log.problems(), [{ leftOut: { users: { count: 20, first: 1001 } } }])
 })
 
 t.test('F6: a key __proto__ of a record is harmless', async t => {
@@ -438,7 +438,7 @@ for (const method of ['users', 'channels', 'contacts'] as const) {
       const log = captureLog()
       const { statusCode, body } = await call(await build(t, { store: storeOf({ [method]: source }) }, log.server))
       t.strictSame([statusCode, body], [500, INTERNAL], kind)
-      t.match(log.records().filter(({ level }) => level >= levels.warn), [{ level: levels.error, err: { message } }], kind)
+      matchEach(t, log.problems(), [{ level: levels.error, err: { message } }], kind)
     }
   })
 }
@@ -449,7 +449,7 @@ t.test('an invalid count from countMessages() of a store causes a 500, and is lo
     const countMessages = async () => messages as number
     const { statusCode, body } = await call(await build(t, { store: storeOf({ countMessages }) }, log.server))
     t.strictSame([statusCode, body], [500, INTERNAL], inspected(messages))
-    t.match(log.records().filter(({ level }) => level >= levels.warn), [
+    matchEach(t, log.problems(), [
       { level: levels.error, err: { message: 'The store\'s countMessages() must return a whole number, 0 or more' } }
     ])
   }
@@ -611,7 +611,7 @@ t.test('iterators that are not read to their end because others failed are close
     const reply = await request(await build(t, { store }, log.server))
     const { isWhole } = await readAll(reply)
     t.notOk(reply.statusCode === 200 && isWhole, `at batch ${at}`)
-    t.match(log.records().filter(({ level }) => level >= levels.warn), [{ err: { message: 'channels failed' } }])
+    matchEach(t, log.problems(), [{ err: { message: 'channels failed' } }])
     t.ok(events.includes('return contacts'), `at batch ${at}`)
     open.delete('channels')
     t.equal(open.size, 0, 'none is left open')
@@ -626,7 +626,7 @@ t.test('a store that fails to close an iterator does not change the reply', asyn
     const reply = await call(await build(t, { store: storeWith({ users }, { contacts }) }, log.server))
     t.ok(isDeepStrictEqual(reply.json(), simplySelected(users)))
   }
-  t.strictSame(log.records().filter(({ level }) => level >= levels.warn), [])
+  t.strictSame(log.problems(), [])
 })
 
 // Complete or aborted
@@ -640,7 +640,7 @@ t.test('a store that fails after a batch, but before the first chunk, causes a 5
     const log = captureLog()
     const reply = await call(await build(t, { store: storeOf({ [kind]: failing }) }, log.server))
     t.strictSame([reply.statusCode, reply.body], [503, UNAVAILABLE], kind)
-    t.match(log.records().filter(({ level }) => level >= levels.warn), [{ level: levels.error, err: { message: 'connection lost' } }])
+    matchEach(t, log.problems(), [{ level: levels.error, err: { message: 'connection lost' } }])
   }
 })
 
@@ -655,7 +655,7 @@ t.test('a part that cannot be opened causes a 503, whatever happens to the parts
   }, log.server))
   await t.rejects(lateFailure)
   t.strictSame([reply.statusCode, reply.body], [503, UNAVAILABLE])
-  t.match(log.records().filter(({ level }) => level >= levels.warn), [{ err: { message: /cannot be opened/ } }])
+  matchEach(t, log.problems(), [{ err: { message: /cannot be opened/ } }])
 })
 
 t.test('a failure after the first chunk aborts the connection: the body does not parse, and one error is logged', async t => {
@@ -682,7 +682,7 @@ t.test('a failure after the first chunk aborts the connection: the body does not
     t.match(text, /^\{"users":\[\{"user_id":"U-0-0"/)
     t.notMatch(text, /success/)
     t.throws(() => JSON.parse(text), SyntaxError)
-    t.match(log.records().filter(({ level }) => level >= levels.warn), [{ level: levels.error, reqId: String, err: { message } }])
+    matchEach(t, log.problems(), [{ level: levels.error, reqId: String, err: { message } }])
   }
 })
 

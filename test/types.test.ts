@@ -3,7 +3,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import t from 'tap'
 import { importFileData, type ImportFileDataOptions, type ImportOperation } from '../lib/index.js'
 import { type DatabaseLike, rocketChatDatabase, rocketChatDump } from '../lib/rocketchat/index.js'
-import { call, optionsOf, storeOf } from './fixtures/build.js'
+import { call, matchEach, optionsOf, storeOf } from './fixtures/build.js'
 import { documents } from './fixtures/documents.js'
 import { buildPackage, compile } from './fixtures/package.js'
 
@@ -181,5 +181,5 @@ t.test('the error for a missing or misspelt option names it', async t => {
       Fastify().register(importFileData, { hasPermission: () => true, store })
       Fastify().register(importFileData, { lookupUser: () => ({ role: 'admin' }), hasPermission: () => true, store, importer: {} })`
   })
-  t.match(compile(folder, ['host.ts']), [/Property 'lookupUser' is missing/, /'importer' does not exist/])
+  matchEach(t, compile(folder, ['host.ts']), [/Property 'lookupUser' is missing/, /'importer' does not exist/])
 })

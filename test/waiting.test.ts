@@ -1,7 +1,7 @@
 import t from 'tap'
-import type { ImportOperation, ImportStatus } from '../lib/index.js'
+import type { ImportOperation } from '../lib/index.js'
 import { NOTHING_STAGED, build, call, operation } from './fixtures/build.js'
-import { WAITING, SETTLED, statuses, preparing, malformed, ago, storeWith, replyTo, stopClock, logInto } from './fixtures/progress.js'
+import { WAITING, SETTLED, statuses, preparing, malformed, ago, storeWith, replyTo, stopClock } from './fixtures/progress.js'
 
 t.test('a waiting reply has the step, what is being read, the counts and the time of the last change', async t => {
   const updatedAt = new Date('2026-03-02T09:14:05.120Z')
@@ -166,18 +166,4 @@ t.test('waiting replies have Retry-After, and selections and errors of the opera
     const reply = await replyTo(t, operation({ status, updatedAt: ago(0) }))
     t.equal('retry-after' in reply.headers, reply.json().waiting === true, status)
   }
-})
-
-t.test('F7: a status that is not a string, or is the name of an inherited property, gets the selection', async t => {
-  for (const status of [undefined, null, 5, {}, 'constructor', '__proto__', 'toString']) {
-    t.equal((await replyTo(t, malformed(operation(), { status }))).body, NOTHING_STAGED)
-  }
-})
-
-t.test('known statuses are not logged', async t => {
-  const lines: Array<Record<string, unknown>> = []
-  let status: ImportStatus = 'importer_new'
-  const app = await build(t, { store: storeWith(() => operation({ status })) }, logInto(lines))
-  for (status of statuses) await call(app)
-  t.strictSame(lines.filter(line => Number(line['level']) >= 40), [])
 })
