@@ -5,11 +5,12 @@ import { inspect } from 'node:util'
 import Fastify, { type FastifyRequest } from 'fastify'
 import t from 'tap'
 import { importFileData, type ImportFileDataOptions } from '../lib/index.js'
-import { hashLoginToken, rocketChatDump, type RocketChatDocuments } from '../lib/rocketchat/index.js'
+import { hashLoginToken, rocketChatDump } from '../lib/rocketchat/index.js'
 import {
   build, call, caller, callerLines, captureLog, FORBIDDEN, levels, NOTHING_STAGED, optionsOf, recorded, requestText, sendText, storeOf,
   UNAUTHORIZED, UNAVAILABLE, URL
 } from './fixtures/build.js'
+import { documents, tokens, userDocument } from './fixtures/documents.js'
 import { deferred } from './fixtures/streaming.js'
 
 /** The names of the two headers. */
@@ -107,7 +108,8 @@ t.test('a header value with a comma and a space, such as an LDAP distinguished n
   const userId = 'uid=ada, ou=people, dc=example'
   const { promise: asked, resolve: ask } = deferred<unknown>()
   const app = await build(t, { lookupUser (credentials) { ask(credentials); return { id: credentials.userId } } })
-  const lines = [`X-User-Id: ${userId}`, 'X-Auth-Token: one, two']
+  // The name of a header may be the value of another.
+  const lines = [`X-User-Id: ${userId}`, 'X-Auth-Token: one, two', 'Access-Control-Request-Headers: x-user-id']
   const [reply] = await sendText(app, requestText([...lines, 'Connection: close']))
   t.strictSame([reply?.status, reply?.body], [200, NOTHING_STAGED])
   t.strictSame(await asked, { userId, authToken: 'one, two' })
@@ -247,7 +249,7 @@ for (const [name, put] of Object.entries(injected)) {
       const log = captureLog()
       const reply = await call(await build(t, put(fail), log.server))
       t.strictSame([reply.statusCode, reply.body], [503, UNAVAILABLE], kind)
-      t.match(reply.headers['retry-after'], /^[1-9]\d*$/, `${kind}: has a Retry-After`)
+      t.equal(reply.headers['retry-after'], '5', kind)
       t.notMatch(JSON.stringify(reply.headers), CAUSE)
       const faults = log.records().filter(({ level }) => level >= levels.error)
       t.equal(faults.length, 1, `${kind}: one error in the log`)
@@ -306,85 +308,8 @@ t.test('S1: the user is checked first, then the permission, and only then the op
   }
 })
 
-const TOKEN = caller['x-auth-token']
-const BOBS_TOKEN = 'bob-s-login-token'
-const PERSONAL_TOKEN = 'ada-s-personal-access-token'
-
-/** Rocket.Chat's documents. The documented caller and bob may run imports; guest may not. */
-function documents (): RocketChatDocuments {
-  const user = (_id: string, tokens: string[], changes = {}) => ({
-    _id,
-    active: true,
-    roles: ['user', 'admin'],
-    services: { resume: { loginTokens: tokens.map(token => ({ hashedToken: hashLoginToken(token) })) } },
-    ...changes
-  })
-  return {
-    users: [
-      user(caller['x-user-id'], [TOKEN, PERSONAL_TOKEN]),
-      user('bob', [BOBS_TOKEN]),
-      user('guest', ['guest-s-token'], { roles: ['guest'] }),
-      user('deactivated', [TOKEN], { active: false }),
-      user('logged-out', []),
-      { _id: 'never-logged-in' }
-    ],
-    rocketchat_permissions: [{ _id: 'run-import', roles: ['admin'] }],
-    rocketchat_import: [{ _id: 'operation-1', ts: new Date(0), status: 'importer_user_selection', valid: true }],
-    rocketchat_import_data: []
-  }
-}
-
-t.test('I3: a token authenticates only its own user', async t => {
-  const app = await build(t, rocketChatDump(documents()))
-  const id = caller['x-user-id']
-  const rows = [
-    ['the login token', id, TOKEN, 200, NOTHING_STAGED],
-    ['a personal access token', id, PERSONAL_TOKEN, 200, NOTHING_STAGED],
-    ['another user with their own token', 'bob', BOBS_TOKEN, 200, NOTHING_STAGED],
-    ['a user who may not run imports', 'guest', 'guest-s-token', 403, FORBIDDEN],
-    ['another user\'s token', id, BOBS_TOKEN, 401, UNAUTHORIZED],
-    ['another user\'s id', 'bob', TOKEN, 401, UNAUTHORIZED],
-    ['a deactivated user', 'deactivated', TOKEN, 401, UNAUTHORIZED],
-    ['a user who has logged out', 'logged-out', TOKEN, 401, UNAUTHORIZED],
-    ['a user who has never logged in', 'never-logged-in', TOKEN, 401, UNAUTHORIZED],
-    ['nobody', 'nobody', TOKEN, 401, UNAUTHORIZED],
-    ['a part of the token', id, TOKEN.slice(0, -1), 401, UNAUTHORIZED],
-    ['the token in capitals', id, TOKEN.toUpperCase(), 401, UNAUTHORIZED],
-    ['the id in capitals', id.toUpperCase(), TOKEN, 401, UNAUTHORIZED]
-  ] as const
-  for (const [name, userId, authToken, status, expected] of rows) {
-    const { statusCode, body } = await call(app, { headers: { 'x-user-id': userId, 'x-auth-token': authToken } })
-    t.strictSame([statusCode, body], [status, expected], name)
-  }
-})
-
-t.test('I3: a user who is removed, deactivated or logged out is no longer authenticated', async t => {
-  const changes: Array<[string, (all: RocketChatDocuments) => Partial<RocketChatDocuments>]> = [
-    ['removed', ({ users }) => ({ users: users.slice(1) })],
-    ['deactivated', ({ users }) => ({ users: users.map(user => ({ ...user, active: false })) })],
-    ['logged out', ({ users }) => ({ users: users.map(user => ({ ...user, services: { resume: { loginTokens: [] } } })) })]
-  ]
-  for (const [name, change] of changes) {
-    const all = documents()
-    const app = await build(t, rocketChatDump(all))
-    t.equal((await call(app)).statusCode, 200)
-    Object.assign(all, change(all))
-    const { statusCode, body } = await call(app)
-    t.strictSame([statusCode, body], [401, UNAUTHORIZED], name)
-  }
-})
-
-t.test('I3: only a role that currently has the permission grants it', async t => {
-  const all = documents()
-  const app = await build(t, rocketChatDump(all))
-  for (const permissions of [[], [{ _id: 'run-import' }], [{ _id: 'run-import', roles: [] }], [{ _id: 'view-logs', roles: ['admin'] }]]) {
-    Object.assign(all, { rocketchat_permissions: permissions })
-    const { statusCode, body } = await call(app)
-    t.strictSame([statusCode, body], [403, FORBIDDEN], JSON.stringify(permissions))
-  }
-  Object.assign(all, { rocketchat_permissions: [{ _id: 'run-import', roles: ['owner', 'user'] }] })
-  t.equal((await call(app)).statusCode, 200)
-})
+/** Documents with a user who is deactivated, besides ada and bob. */
+const withDeactivated = () => documents({ users: [...documents().users, userDocument('deactivated', [tokens.ada], { active: false })] })
 
 /** Invalid credentials, by what is wrong with them. */
 const invalidCredentials = {
@@ -395,7 +320,7 @@ const invalidCredentials = {
 }
 
 t.test('S2: an unknown user, a wrong token and a malformed id get the same reply, after the same calls', async t => {
-  const { options, calls } = recorded(rocketChatDump(documents()))
+  const { options, calls } = recorded(rocketChatDump(withDeactivated()))
   const app = await build(t, options)
   for (const [name, headers] of Object.entries(invalidCredentials)) {
     const reply = await call(app, { headers })
@@ -413,8 +338,8 @@ t.test('S2: an unknown user, a wrong token and a malformed id get the same reply
   }
 })
 
-t.test('S2: the time of each of them is reported', async t => {
-  const app = await build(t, rocketChatDump(documents()))
+t.test('S2: the replies to them take about the same time', async t => {
+  const app = await build(t, rocketChatDump(withDeactivated()))
   const times = Object.entries(invalidCredentials).map(([name, headers]) => ({ name, headers: { ...caller, ...headers }, taken: [] as number[] }))
   for (let round = 0; round < 500; round++) {
     for (const { headers, taken } of times) {
@@ -423,24 +348,25 @@ t.test('S2: the time of each of them is reported', async t => {
       taken.push(performance.now() - start)
     }
   }
-  for (const { name, taken } of times) {
+  const medians = times.map(({ name, taken }) => {
     const median = taken.toSorted((one, other) => one - other)[taken.length / 2] ?? NaN
     t.comment(`${name}: ${(median * 1000).toFixed(0)} µs`)
-    t.ok(median > 0, name)
-  }
+    return median
+  })
+  t.ok(Math.max(...medians) < 2 * Math.min(...medians), 'a slow hash for known users only, for example, would reveal them')
 })
 
 t.test('S3: a token is identified by its hash only', async t => {
-  const hash = createHash('sha256').update(TOKEN).digest('base64')
-  t.equal(hashLoginToken(TOKEN), hash)
+  const hash = createHash('sha256').update(tokens.ada).digest('base64')
+  t.equal(hashLoginToken(tokens.ada), hash)
 
   const all = documents()
   const app = await build(t, rocketChatDump(all))
-  t.equal(JSON.stringify(all).includes(TOKEN), false, 'no document contains the token')
+  t.notMatch(JSON.stringify(all), tokens.ada, 'no document contains the token')
   t.equal((await call(app, { headers: { 'x-auth-token': hash } })).statusCode, 401, 'the hash is not a token')
 
-  const loginTokens = [{ hashedToken: TOKEN }]
-  Object.assign(all, { users: [{ _id: caller['x-user-id'], roles: ['admin'], services: { resume: { loginTokens } } }] })
+  const services = { resume: { loginTokens: [{ hashedToken: tokens.ada }] } }
+  Object.assign(all, { users: [userDocument(caller['x-user-id'], [], { roles: ['admin'], services })] })
   t.equal((await call(app)).statusCode, 401, 'a plain token in place of a hash does not match')
 })
 

@@ -172,18 +172,6 @@ t.test('the injected functions see the host\'s request decorators, and the plugi
   t.strictSame(seen, ['of the host', 'of the host', 'of the host'])
 })
 
-t.test('two registrations with different prefixes in one server have their own options', async t => {
-  const app = await host(t, app => app.register(importFileData, {
-    prefix: '/other',
-    ...optionsOf({ hasPermission: () => false }),
-    importers: { csv: 'of the other' }
-  }), { store: storeOf({ latestOperation: async () => operation({ importerKey: 'csv' }) }) })
-  const reply = await call(app)
-  t.strictSame([reply.statusCode, reply.body], [200, '{"name":"CSV","users":[],"channels":[],"message_count":0,"success":true}'])
-  const other = await call(app, { url: '/other/getImportFileData' })
-  t.strictSame([other.statusCode, other.body], [403, FORBIDDEN])
-})
-
 // The host's plugins apply to the route
 
 t.test('a 429 of @fastify/rate-limit is in the error format, whatever its format on the host\'s other routes', async t => {
@@ -437,10 +425,12 @@ for (const [name, route] of Object.entries(withoutTimeout)) {
   })
 }
 
-t.test('a handlerTimeout of the route causes a 503 in the error format', async t => {
-  const app = await host(t, () => {}, { lookupUser: () => new Promise(() => {}), route: { handlerTimeout: 20 } })
-  const { statusCode, body, headers } = await call(app)
-  t.strictSame([statusCode, body, headers['retry-after']], [503, UNAVAILABLE, '5'])
+t.test('a handlerTimeout of the route causes a 503 in the error format, whether or not the server has one', async t => {
+  const hangs = { lookupUser: () => new Promise<null>(() => {}), route: { handlerTimeout: 20 } }
+  for (const server of [{}, { handlerTimeout: 60_000 }]) {
+    const { statusCode, body, headers } = await call(await host(t, () => {}, hangs, { server }))
+    t.strictSame([statusCode, body, headers['retry-after']], [503, UNAVAILABLE, '5'])
+  }
 })
 
 // Encapsulation

@@ -2,7 +2,7 @@ import cors from '@fastify/cors'
 import Fastify, { type FastifyInstance, type FastifyPluginOptions, type FastifyServerOptions, type InjectOptions } from 'fastify'
 import t, { type Test } from 'tap'
 import { importFileData, type StagedUser } from '../lib/index.js'
-import { build, call, caller, callerLines, NOTHING_STAGED, optionsOf, recorded, requestText, sendText, storeOf, UNAUTHORIZED, URL } from './fixtures/build.js'
+import { build, call, caller, callerLines, NOTHING_STAGED, operation, optionsOf, recorded, requestText, sendText, storeOf, UNAUTHORIZED, URL } from './fixtures/build.js'
 
 /** A server with the plugin under a test's prefix. */
 async function buildUnder (t: Test, prefix: string | undefined, server: FastifyServerOptions = {}): Promise<FastifyInstance> {
@@ -55,11 +55,12 @@ t.test('I4: inside a plugin of the host the prefixes are combined', async t => {
 t.test('I4: under two prefixes each registration has its own options', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
-  for (const [prefix, messages] of [['/one', 1], ['/two', 2]] as const) {
-    await app.register(importFileData, { prefix, ...optionsOf({ store: storeOf({ countMessages: async () => messages }) }) })
-  }
-  t.equal((await call(app, { url: '/one/getImportFileData' })).json().message_count, 1)
-  t.equal((await call(app, { url: '/two/getImportFileData' })).json().message_count, 2)
+  const store = storeOf({ latestOperation: async () => operation({ importerKey: 'csv' }) })
+  await app.register(importFileData, { prefix: '/one', ...optionsOf({ store }) })
+  await app.register(importFileData, { prefix: '/two', ...optionsOf({ store, importers: { csv: 'another' } }) })
+  await app.register(importFileData, { prefix: '/three', ...optionsOf({ store, hasPermission: () => false }) })
+  const replies = await Promise.all(['one', 'two', 'three'].map(prefix => call(app, { url: `/${prefix}/getImportFileData` })))
+  t.strictSame(replies.map(({ statusCode, body }) => [statusCode, JSON.parse(body).name]), [[200, 'CSV'], [200, 'another'], [403, undefined]])
 })
 
 t.test('I4: a second registration with the same prefix fails', async t => {
