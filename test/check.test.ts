@@ -5,9 +5,7 @@ import { fileURLToPath } from 'node:url'
 import type { Document } from 'mongodb'
 import t, { type Test } from 'tap'
 import { check, checkIfRun } from '../examples/check.js'
-import { loadDump } from '../examples/load-dump.js'
-import { SAMPLE_IMPORT } from '../examples/settings.js'
-import { startMongo } from './fixtures/mongodb.js'
+import { importSample, startMongo } from './fixtures/mongodb.js'
 import { type Script, cursorOf, startScriptedMongo } from './fixtures/scripted-mongo.js'
 
 const mongo = await startMongo(t)
@@ -273,7 +271,7 @@ t.test('an error in the program is not reported as a finding', async t => {
 
 t.test('on a real server the sample import is checked, and nothing is written', needsServer, async t => {
   const { db } = mongo.database(t)
-  for (const [name, documents] of Object.entries(await loadDump(SAMPLE_IMPORT))) await db.collection(name).insertMany(documents.map((document: object) => ({ ...document })))
+  await importSample(db)
   await db.collection('rocketchat_import').createIndex({ ts: -1 })
   await db.collection('rocketchat_import_data').createIndex({ dataType: 1 })
   const dump = async () => {

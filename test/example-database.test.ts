@@ -1,40 +1,23 @@
-import { once } from 'node:events'
-import { PassThrough } from 'node:stream'
 import type { LightMyRequestResponse as Reply } from 'fastify'
-import type { Db } from 'mongodb'
 import t, { type Test } from 'tap'
-import { loadDump } from '../examples/load-dump.js'
 import { buildServer, start } from '../examples/server.js'
-import { SAMPLE_IMPORT, readSettings } from '../examples/settings.js'
+import { readSettings } from '../examples/settings.js'
 import { StartupError } from '../examples/startup-error.js'
 import type { Selection } from '../lib/index.js'
 import { FORBIDDEN, UNAUTHORIZED, call } from './fixtures/build.js'
-import { startMongo } from './fixtures/mongodb.js'
+import { importSample, startMongo } from './fixtures/mongodb.js'
+import { captureOutput } from './fixtures/output.js'
 import { startProxy } from './fixtures/tcp-proxy.js'
 
 const mongo = await startMongo(t)
 const needsServer = { skip: mongo.missing }
 
-/** Inserts the sample import into a database, as mongoimport does. */
-async function importSample (db: Db): Promise<void> {
-  for (const [name, documents] of Object.entries(await loadDump(SAMPLE_IMPORT))) await db.collection(name).insertMany(documents.map((document: object) => ({ ...document })))
-}
-
-/** A stream for a server's log. `logged` resolves when a text was logged. */
-function captureOutput () {
-  const output = Object.assign(new PassThrough({ encoding: 'utf8' }), { isTTY: false })
-  let log = ''
-  output.on('data', text => { log += text })
-  const logged = async (text: string) => { while (!log.includes(text)) await once(output, 'data') }
-  return { output, logged, log: () => log }
-}
-
 /** The example server with a database, and its log. */
 async function build (t: Test, env: NodeJS.ProcessEnv) {
-  const { output, ...captured } = captureOutput()
+  const output = captureOutput()
   const app = await buildServer(readSettings(env), output)
   t.teardown(() => app.close())
-  return { app, ...captured }
+  return { app, output }
 }
 
 /** A selection with sorted lists, because a database guarantees no order. */
@@ -47,8 +30,8 @@ function inOrder (reply: Reply): Selection {
 t.test('with MONGODB_URL the server reads Rocket.Chat\'s database', needsServer, async t => {
   const { db } = mongo.database(t)
   await importSample(db)
-  const { app, logged } = await build(t, { MONGODB_URL: mongo.url(db.databaseName) })
-  await logged('Connected to the database')
+  const { app, output } = await build(t, { MONGODB_URL: mongo.url(db.databaseName) })
+  await output.logged(/Connected to the database/)
   const { app: fromFolder } = await build(t, {})
   t.strictSame(inOrder(await call(app)), inOrder(await call(fromFolder)), 'like the same documents in a folder')
   t.equal((await call(app, { headers: { 'x-auth-token': 'wrong' } })).body, UNAUTHORIZED)
@@ -58,8 +41,8 @@ t.test('with MONGODB_URL the server reads Rocket.Chat\'s database', needsServer,
 
 t.test('a database without users is named in a warning, since its name is probably wrong', needsServer, async t => {
   const { db } = mongo.database(t)
-  const { app, logged } = await build(t, { MONGODB_URL: mongo.url(db.databaseName) })
-  await logged(`The database ${db.databaseName} has no users`)
+  const { app, output } = await build(t, { MONGODB_URL: mongo.url(db.databaseName) })
+  await output.logged(/"The database \w+ has no users/)
   t.equal((await call(app)).body, UNAUTHORIZED)
 })
 
@@ -69,15 +52,15 @@ t.test('F1: if the database is down at the start, the server logs it, replies 50
   const proxy = await startProxy(mongo.port, mongo.host)
   t.after(() => proxy.close())
   await proxy.refuse()
-  const { app, logged, log } = await build(t, { MONGODB_URL: mongo.url(db.databaseName, proxy) })
-  await logged('The database cannot be reached')
-  const line = log().split('\n').find(line => line.includes('The database cannot be reached'))
+  const { app, output } = await build(t, { MONGODB_URL: mongo.url(db.databaseName, proxy) })
+  await output.logged(/The database cannot be reached/)
+  const line = output.written().split('\n').find(line => line.includes('The database cannot be reached'))
   t.match(JSON.parse(line ?? ''), { reason: /^MongoServerSelectionError: / })
   const unavailable = await call(app)
   t.equal(unavailable.statusCode, 503)
   t.match(unavailable.headers, { 'retry-after': /^[1-9]\d*$/ })
   await proxy.restore()
-  await logged('Connected to the database')
+  await output.logged(/Connected to the database/)
   t.equal((await call(app)).json().users.length, 30)
   await proxy.refuse()
   t.equal((await call(app)).statusCode, 503)
@@ -86,37 +69,37 @@ t.test('F1: if the database is down at the start, the server logs it, replies 50
   let reply = await call(app)
   while (reply.statusCode === 503) reply = await call(app)
   t.equal(reply.json().users.length, 30)
-  t.notMatch(log(), 'Zu-Z6eKzIIz7MCCRGeHi29bYkXZCJ4SxFC0JAasqm92')
+  t.notMatch(output.written(), 'Zu-Z6eKzIIz7MCCRGeHi29bYkXZCJ4SxFC0JAasqm92')
 })
 
 t.test('at the start it prints how to call it, with placeholders for the user and the token', async t => {
-  const { output, logged, log } = captureOutput()
+  const output = captureOutput()
   const app = await start({ PORT: '0', MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' }, output)
   t.teardown(() => app?.close())
-  await logged('Try it')
-  t.match(log(), /Listening on (http:\S+)\. Try it: curl -H 'X-User-Id: <user id>' -H 'X-Auth-Token: <token>' '\1\/api/)
+  await output.logged(/Try it/)
+  t.match(output.written(), /Listening on (http:\S+)\. Try it: curl -H 'X-User-Id: <user id>' -H 'X-Auth-Token: <token>' '\1\/api/)
 })
 
 t.test('it logs that it serves the database only when the database has replied', needsServer, async t => {
   const proxy = await startProxy(mongo.port, mongo.host)
   t.after(() => proxy.close())
   await proxy.refuse()
-  const { output, logged, log } = captureOutput()
+  const output = captureOutput()
   const app = await start({ PORT: '0', MONGODB_URL: mongo.url(mongo.database(t).db.databaseName, proxy) }, output)
   t.teardown(() => app?.close())
-  await logged('Try it')
-  await logged('The database cannot be reached')
-  t.notMatch(log(), /serving the import/i)
+  await output.logged(/Try it/)
+  await output.logged(/The database cannot be reached/)
+  t.notMatch(output.written(), /serving the import/i)
   await proxy.restore()
-  await logged('Connected to the database: serving the import in it')
+  await output.logged(/Connected to the database: serving the import in it/)
 })
 
 t.test('it closes while it tries to connect to the database', async t => {
   const env = { MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' }
   const { app: atOnce } = await build(t, env)
   await t.resolves(atOnce.close())
-  const { app: betweenAttempts, logged } = await build(t, env)
-  await logged('The database cannot be reached')
+  const { app: betweenAttempts, output } = await build(t, env)
+  await output.logged(/The database cannot be reached/)
   await t.resolves(betweenAttempts.close())
 })
 

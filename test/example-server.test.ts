@@ -19,22 +19,15 @@ import { StartupError, listenFailure } from '../examples/startup-error.js'
 import type { UserItem } from '../lib/index.js'
 import { hashLoginToken } from '../lib/rocketchat/index.js'
 import { FORBIDDEN, UNAUTHORIZED, call, caller, callerLines, matchEach, requestText, sendText } from './fixtures/build.js'
+import { captureOutput } from './fixtures/output.js'
 
 const script = fileURLToPath(new URL('../examples/server.ts', import.meta.url))
 
 /** The user of the sample import who may not run imports. */
 const secondUser = { 'x-user-id': 'kQ7mWZs4hNbT9eRfx', 'x-auth-token': 'Hb2-vXq7LrT0sYw4PzN8cKdJ5mUeG1aFi3oQ6RtZx9E' }
 
-/** An output for a server, optionally as a terminal. `written()` returns its content. */
-function outputOf ({ isTTY = false } = {}) {
-  const output = Object.assign(new PassThrough({ encoding: 'utf8' }), { isTTY })
-  let written = ''
-  output.on('data', chunk => { written += chunk })
-  return Object.assign(output, { written: () => written })
-}
-
 /** A server with the settings of an environment. It is closed when the test ends. */
-async function build (t: Test, env: NodeJS.ProcessEnv = {}, output = outputOf(), serve?: Serve): Promise<FastifyInstance> {
+async function build (t: Test, env: NodeJS.ProcessEnv = {}, output = captureOutput(), serve?: Serve): Promise<FastifyInstance> {
   const app = await buildServer(readSettings(env), output, serve)
   t.teardown(() => app.close())
   return app
@@ -74,7 +67,7 @@ function staged (dataType: string, data: object | null): object {
 
 /** The start-up error of a server with this folder. */
 async function problemOf (dataDir: string): Promise<string> {
-  return buildServer(readSettings({ DATA_DIR: dataDir }), outputOf()).then(
+  return buildServer(readSettings({ DATA_DIR: dataDir }), captureOutput()).then(
     () => 'none', failure => failure instanceof StartupError ? failure.message : `not a StartupError: ${failure}`)
 }
 
@@ -147,8 +140,8 @@ function connectTo (server: Server): Socket {
 }
 
 /** Starts a server in this process, until the test ends. Returns it and its output. */
-async function startHere (t: Test, env: NodeJS.ProcessEnv, output = outputOf(), args: string[] = []) {
-  const errors = outputOf()
+async function startHere (t: Test, env: NodeJS.ProcessEnv, output = captureOutput(), args: string[] = []) {
+  const errors = captureOutput()
   const app = await start({ PORT: '0', ...env }, output, errors, undefined, args)
   t.teardown(() => app?.close())
   const { exitCode } = process
@@ -519,7 +512,7 @@ t.test('with TRUST_PROXY=false, X-Forwarded-For is ignored', async t => {
 })
 
 t.test('TRUST_PROXY=true, which lets callers forge their address, logs a warning', async t => {
-  const [trusting, careful] = [outputOf(), outputOf()]
+  const [trusting, careful] = [captureOutput(), captureOutput()]
   await build(t, { TRUST_PROXY: 'true' }, trusting)
   await build(t, { TRUST_PROXY: 'loopback' }, careful)
   t.match(trusting.written(), /"level":40.*TRUST_PROXY is true: callers can forge their address and bypass the rate limit/)
@@ -554,7 +547,7 @@ t.test('a number of hops as TRUST_PROXY, with which Fastify would trust nobody, 
 
 t.test('ignored settings log a warning', async t => {
   const dataDir = t.testdir(dump())
-  const [besideDatabase, besideDemo, used] = [outputOf(), outputOf(), outputOf()]
+  const [besideDatabase, besideDemo, used] = [captureOutput(), captureOutput(), captureOutput()]
   const unreachable = 'mongodb://127.0.0.1:1/rocketchat'
   await build(t, { MONGODB_URL: unreachable, DATA_DIR: dataDir }, besideDatabase)
   await build(t, { MONGODB_URL: unreachable, ROCKETCHAT_URL: 'http://localhost:3001', DATA_DIR: dataDir }, besideDemo, demoImport)
@@ -567,13 +560,13 @@ t.test('ignored settings log a warning', async t => {
 })
 
 t.test('the demo serves its import even when MONGODB_URL is set', async t => {
-  const app = await build(t, { MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' }, outputOf(), demoImport)
+  const app = await build(t, { MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' }, captureOutput(), demoImport)
   t.match((await call(app)).json(), { waiting: true, step: 'importer_downloading_file' })
 })
 
 t.test('the demo says at the start that it is one', async t => {
-  const output = outputOf()
-  const app = await start({ PORT: '0' }, output, outputOf(), demoImport)
+  const output = captureOutput()
+  const app = await start({ PORT: '0' }, output, captureOutput(), demoImport)
   t.teardown(() => app?.close())
   t.match(output.written(), /Serving a demo, with an import that makes progress again and again, from \S+sample-import\. Try it/)
 })
@@ -582,7 +575,7 @@ t.test('the demo says at the start that it is one', async t => {
 
 t.test('with the sample import, the server and the demo offer valid sample credentials', async t => {
   for (const serve of [undefined, demoImport]) {
-    const app = await build(t, {}, outputOf(), serve)
+    const app = await build(t, {}, captureOutput(), serve)
     const { statusCode, headers, body } = await app.inject('/sample-credentials.json')
     t.equal(statusCode, 200)
     t.match(headers, { 'content-type': /^application\/json/, 'cache-control': 'no-store' })
@@ -597,7 +590,7 @@ t.test('with other imports there are no sample credentials', async t => {
   const dataDir = t.testdir(dump())
   const others = [
     await build(t, { DATA_DIR: dataDir }),
-    await build(t, { DATA_DIR: dataDir }, outputOf(), demoImport),
+    await build(t, { DATA_DIR: dataDir }, captureOutput(), demoImport),
     await build(t, { MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' })
   ]
   for (const app of others) {
@@ -640,7 +633,7 @@ t.test('a URL that cannot be decoded gets a 400 reply in the error format', asyn
 })
 
 t.test('an error of a route that is added later is logged, and not sent to the caller', async t => {
-  const output = outputOf()
+  const output = captureOutput()
   const app = await build(t, {}, output)
   app.get('/later', async () => { throw new Error('a secret') })
   const reply = await app.inject('/later')
@@ -667,7 +660,7 @@ t.test('invalid HTTP gets a 400 reply in the error format', async t => {
 })
 
 t.test('Node.js itself replies to a request without Host, with an unknown Expect, or with CONNECT, and nothing is logged', async t => {
-  const output = outputOf()
+  const output = captureOutput()
   const app = await build(t, {}, output)
   await app.listen({ host: '127.0.0.1', port: 0 })
   const before = output.written()
@@ -720,21 +713,21 @@ t.test('a request that takes too long to arrive gets a 408 reply in the error fo
 // The log.
 
 t.test('without a terminal the log is JSON, one object per line', async t => {
-  const output = outputOf()
+  const output = captureOutput()
   await call(await build(t, {}, output))
   const records = output.written().trim().split('\n').map(line => JSON.parse(line))
   t.match(records.at(-1), { level: 30, msg: 'request completed', res: { statusCode: 200 } })
 })
 
 t.test('in a terminal the log is readable text', async t => {
-  const output = outputOf({ isTTY: true })
+  const output = captureOutput({ isTTY: true })
   await call(await build(t, {}, output))
   t.match(output.written(), /\d\d:\d\d:\d\d.* INFO.* req-1 incoming request GET \/api\/v1\/getImportFileData from 127\.0\.0\.1/)
   t.match(output.written(), /req-1 request completed 200/)
 })
 
 t.test('a URL that cannot be decoded is logged with its reply, like any other', async t => {
-  const output = outputOf()
+  const output = captureOutput()
   const app = await build(t, {}, output)
   await app.inject('/nowhere')
   await app.inject('/%zz')
@@ -749,7 +742,7 @@ t.test('a URL that cannot be decoded is logged with its reply, like any other', 
 })
 
 t.test('a request that cannot be parsed is logged with the caller\'s address and the reason', async t => {
-  const output = outputOf()
+  const output = captureOutput()
   const app = await build(t, {}, output)
   await sendText(app, 'hello\r\n\r\n')
   await sendText(app, requestText([...callerLines, `X-Large: ${'x'.repeat(20_000)}`]))
@@ -761,7 +754,7 @@ t.test('a request that cannot be parsed is logged with the caller\'s address and
 })
 
 t.test('the log does not contain the token, even if request headers are logged', async t => {
-  const output = outputOf()
+  const output = captureOutput()
   const app = await build(t, { LOG_LEVEL: 'trace' }, output)
   app.addHook('onRequest', async ({ log, headers }) => {
     log.info({ headers }, 'the headers')
@@ -777,7 +770,7 @@ t.test('the log does not contain the token, even if request headers are logged',
 // Start and end.
 
 t.test('in a terminal the start prints how to call the sample import', async t => {
-  const { written } = await startHere(t, {}, outputOf({ isTTY: true }))
+  const { written } = await startHere(t, {}, captureOutput({ isTTY: true }))
   const [command, url = ''] = written.match(/curl -H 'X-User-Id: d26x6zSkaPSe5gCyy' \\\n.*\\\n\s+'(http:\S+)'\n/) ?? []
   t.match(command, `-H 'X-Auth-Token: ${caller['x-auth-token']}'`)
   t.equal((await fetch(url, { headers: caller })).status, 200)
@@ -790,7 +783,7 @@ t.test('without a terminal the start logs how to call the server', async t => {
 })
 
 t.test('with another folder the start prints placeholders for the credentials', async t => {
-  const { written } = await startHere(t, { DATA_DIR: t.testdir(dump()) }, outputOf({ isTTY: true }))
+  const { written } = await startHere(t, { DATA_DIR: t.testdir(dump()) }, captureOutput({ isTTY: true }))
   t.match(written, /curl -H 'X-User-Id: <user id>' \\\n\s+-H 'X-Auth-Token: <token>' \\\n\s+'http:/)
   t.notMatch(written, caller['x-auth-token'])
 })
@@ -822,12 +815,12 @@ t.test('a failure to start that the settings do not cause is rethrown', async t 
   const failure = new Error('of another kind')
   t.equal(listenFailure(failure, { host: '127.0.0.1', port: 80 }), failure)
   const env = Object.defineProperty({}, 'HOST', { get () { throw failure } })
-  await t.rejects(start(env, outputOf(), outputOf()), failure)
+  await t.rejects(start(env, captureOutput(), captureOutput()), failure)
 })
 
 t.test('--help and -h print all settings with their defaults, and do not start a server', async t => {
   for (const arg of ['--help', '-h']) {
-    const { app, written, errors, exitCode } = await startHere(t, { PORT: 'none' }, outputOf(), [arg])
+    const { app, written, errors, exitCode } = await startHere(t, { PORT: 'none' }, captureOutput(), [arg])
     t.equal(app, undefined)
     t.equal(errors, '')
     t.equal(exitCode, undefined)
@@ -840,7 +833,7 @@ t.test('--help and -h print all settings with their defaults, and do not start a
 })
 
 t.test('the usage names the commands of a clone and of the compiled server', async t => {
-  const { written } = await startHere(t, {}, outputOf(), ['--help'])
+  const { written } = await startHere(t, {}, captureOutput(), ['--help'])
   for (const command of ['npm start', 'npm start -- --help', 'node examples/server.js', 'node examples/server.js --help']) {
     t.match(written, new RegExp(`^(Usage:| {6}) ${command} {2,}(start|print) `, 'm'))
   }
@@ -848,7 +841,7 @@ t.test('the usage names the commands of a clone and of the compiled server', asy
 
 t.test('an unknown argument is reported with a one-line message', async t => {
   for (const args of [['--port=8080'], ['-x'], ['start'], ['--help', 'more'], ['--']]) {
-    const { app, written, errors, exitCode } = await startHere(t, {}, outputOf(), args)
+    const { app, written, errors, exitCode } = await startHere(t, {}, captureOutput(), args)
     t.equal(app, undefined)
     t.equal(exitCode, 1)
     t.equal(written, '')
@@ -865,7 +858,7 @@ t.test('a closed server leaves no listeners on the process', async t => {
 })
 
 t.test('closing is logged with its reason', async t => {
-  const output = outputOf()
+  const output = captureOutput()
   const app = await build(t, {}, output)
   await closer(app)({ signal: 'SIGINT' })
   await closer(app)({ err: new Error('that nobody caught') })

@@ -2,7 +2,6 @@ import { once } from 'node:events'
 import { cp, writeFile } from 'node:fs/promises'
 import type { OutgoingHttpHeaders } from 'node:http'
 import { join } from 'node:path'
-import { PassThrough } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { type Serve, buildServer, start } from '../examples/server.js'
@@ -11,36 +10,30 @@ import type { ImportDataStore } from '../lib/index.js'
 import { rocketChatDump } from '../lib/rocketchat/index.js'
 import { call, caller } from './fixtures/build.js'
 import { startMongo } from './fixtures/mongodb.js'
+import { captureOutput } from './fixtures/output.js'
 import { deferred, readAll, request, stalledCaller, userBatch, watchedUsers } from './fixtures/streaming.js'
 import { startProxy } from './fixtures/tcp-proxy.js'
 
 const mongo = await startMongo(t)
 const needsServer = { skip: mongo.missing }
 
-/** The example server with the sample import, and a test's changes to its store. `logged` waits for a text in the log. */
+/** The example server with the sample import, and a test's changes to its store. */
 async function build (t: Test, env: NodeJS.ProcessEnv, changes: Partial<ImportDataStore> = {}, hasContacts = true) {
-  const output = Object.assign(new PassThrough({ encoding: 'utf8' }), { isTTY: false })
-  let log = ''
-  output.on('data', text => { log += text })
-  const logged = async (pattern: RegExp) => {
-    let match
-    while ((match = log.match(pattern)) === null) await once(output, 'data')
-    return match
-  }
+  const output = captureOutput()
   const serve: Serve = documents => {
     const { store: { contacts, ...store }, ...source } = rocketChatDump(documents)
     return { ...source, store: { ...store, ...(contacts && hasContacts && { contacts }), ...changes } }
   }
   const app = await buildServer(readSettings(env), output, env['MONGODB_URL'] || env['ROCKETCHAT_URL'] ? undefined : serve)
   t.teardown(() => app.close())
-  return { app, logged, log: () => log }
+  return { app, output }
 }
 
 /** The same with metrics. `metrics()` reads those of the route, by name and labels. */
 async function buildMeasured (t: Test, changes: Partial<ImportDataStore> = {}, env: NodeJS.ProcessEnv = {}, hasContacts = true) {
-  const { app, logged } = await build(t, { METRICS_PORT: '0', ...env }, changes, hasContacts)
+  const { app, output } = await build(t, { METRICS_PORT: '0', ...env }, changes, hasContacts)
   await app.ready()
-  const [, url = ''] = await logged(/Metrics: (http:\S+\/metrics)/)
+  const [, url = ''] = await output.logged(/Metrics: (http:\S+\/metrics)/)
   const metrics = async (): Promise<Record<string, number>> => {
     const text = await (await fetch(url)).text()
     const lines = text.split('\n').filter(line => line.startsWith('import_file_data_')).map(line => line.split(' '))
@@ -63,18 +56,18 @@ const ready = async (app: FastifyInstance) => {
 // Health.
 
 t.test('/health replies 200 without credentials, and is not cached', async t => {
-  const { app, log } = await build(t, {}, { latestOperation: async () => { throw new Error('down') } })
+  const { app, output } = await build(t, {}, { latestOperation: async () => { throw new Error('down') } })
   const { statusCode, body, headers } = await app.inject('/health')
   t.equal(`${statusCode} ${body}`, '200 {"status":"ok"}')
   t.equal(headers['cache-control'], 'no-store')
-  t.notMatch(log(), '/health', 'it is not logged')
+  t.notMatch(output.written(), '/health', 'it is not logged')
 })
 
 t.test('/ready replies whether the newest operation can be read', async t => {
   t.equal(await ready((await build(t, {})).app), '200 {"status":"ready"}')
-  const { app, logged } = await build(t, {}, { latestOperation: async () => { throw new Error('no server') } })
+  const { app, output } = await build(t, {}, { latestOperation: async () => { throw new Error('no server') } })
   t.equal(await ready(app), '503 {"status":"unavailable"}')
-  await logged(/Not ready: the database cannot be read/)
+  await output.logged(/Not ready: the database cannot be read/)
 })
 
 t.test('/ready makes one query for concurrent requests, and another one for later requests', async t => {
@@ -101,8 +94,8 @@ t.test('F1: /ready follows the state of the database, while /health does not', n
   const proxy = await startProxy(mongo.port, mongo.host)
   t.after(() => proxy.close())
   const { db } = mongo.database(t)
-  const { app, logged } = await build(t, { MONGODB_URL: mongo.url(db.databaseName, proxy) })
-  await logged(/Connected to the database/)
+  const { app, output } = await build(t, { MONGODB_URL: mongo.url(db.databaseName, proxy) })
+  await output.logged(/Connected to the database/)
   t.equal(await ready(app), '200 {"status":"ready"}')
   await proxy.refuse()
   t.equal(await ready(app), '503 {"status":"unavailable"}')
@@ -116,9 +109,9 @@ t.test('F1: /ready follows the state of the database, while /health does not', n
 // Metrics.
 
 t.test('without METRICS_PORT there are no metrics', async t => {
-  const { app, log } = await build(t, {})
+  const { app, output } = await build(t, {})
   t.equal((await app.inject('/metrics')).statusCode, 404)
-  t.notMatch(log(), 'Metrics')
+  t.notMatch(output.written(), 'Metrics')
 })
 
 t.test('metrics are served on a separate port, and not on the port of the route', async t => {
@@ -227,10 +220,10 @@ t.test('metrics do not change replies', async t => {
 
 /** What the server prints when it cannot start. */
 async function startFailure (env: NodeJS.ProcessEnv): Promise<string> {
-  const errors = new PassThrough({ encoding: 'utf8' })
-  await start({ PORT: '0', LOG_LEVEL: 'silent', ...env }, new PassThrough(), errors)
+  const errors = captureOutput()
+  await start({ PORT: '0', LOG_LEVEL: 'silent', ...env }, captureOutput(), errors)
   process.exitCode = undefined
-  return errors.read()
+  return errors.written()
 }
 
 t.test('a METRICS_PORT that is in use is reported with a one-line message', async t => {
