@@ -97,6 +97,16 @@ t.test('after a failed preparation the reply is error-import-file-format-invalid
   }
 })
 
+t.test('without updatedAt, a failed preparation is reported until the operation has another status', async t => {
+  const { updatedAt: _, ...without } = loaded()
+  let current: ImportOperation = without
+  const app = await build(t, { store: storeWith(() => current), prepare: async () => { throw new Error('no such format') } })
+  t.equal((await call(app)).json().waiting, true)
+  t.equal((await call(app)).body, FILE_FORMAT_INVALID)
+  current = { ...without, status: 'importer_preparing_users' }
+  t.equal((await call(app)).json().step, 'importer_preparing_users')
+})
+
 t.test('the cause of a failed preparation is in the log, and not in the reply', async t => {
   const log = captureLog()
   const prepare: Prepare = async () => { throw new Error('no such format: tar.xz') }
@@ -311,6 +321,19 @@ t.test('of many operations, the state of those whose preparation ended first is 
   current = loaded({ id: 'operation-0', updatedAt })
   t.equal((await call(app)).json().waiting, true)
   t.equal(prepare.calls.length, 103)
+})
+
+t.test('a preparation that still runs is not repeated, however many others have ended', async t => {
+  const end = deferred()
+  let current = loaded({ id: 'long' })
+  const prepare = t.captureFn(({ id }: ImportOperation) => id === 'long' ? end.promise : Promise.resolve())
+  const app = await build(t, { store: storeWith(() => current), prepare })
+  for (const id of ['long', ...Array.from({ length: 101 }, (_, number) => `operation-${number}`), 'long']) {
+    current = loaded({ id })
+    t.equal((await call(app)).json().waiting, true)
+  }
+  t.equal(prepare.calls.filter(({ args: [{ id }] }) => id === 'long').length, 1)
+  end.resolve()
 })
 
 t.test('another operation is prepared during the preparation of the first', async t => {

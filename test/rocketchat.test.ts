@@ -417,12 +417,13 @@ for (const [backend, start] of Object.entries(backends)) {
   })
 
   test('a flag that is a number of any BSON type is true unless it is 0', async t => {
-    const { app } = await serve(t, {
-      rocketchat_import_data: staged('user', ...[new Int32(0), new Int32(1), Long.ZERO, Long.ONE, new Double(0), Long.MAX_VALUE, 0, 1, null, 'no']
-        .map((deleted, index) => ({ importIds: [`U${index}`], deleted })))
-    })
-    const flags = (await call(app)).json().users.map((user: { is_deleted: boolean }) => user.is_deleted)
-    t.strictSame(flags, [false, true, false, true, false, true, false, true, false, true])
+    const records = [new Int32(0), new Int32(1), Long.ZERO, Long.ONE, new Double(0), Long.MAX_VALUE, 0, 1, null, 'no']
+      .map((flag, index) => ({ importIds: [`R${index}`], t: 'c', deleted: flag, archived: flag }))
+    const { app } = await serve(t, { rocketchat_import_data: [...staged('user', ...records), ...staged('channel', ...records)] })
+    const { users, channels } = (await call(app)).json()
+    const flags = [false, true, false, true, false, true, false, true, false, true]
+    t.strictSame(users.map((user: { is_deleted: boolean }) => user.is_deleted), flags)
+    t.strictSame(channels.map((channel: { is_archived: boolean }) => channel.is_archived), flags)
   })
 
   test('thousands of documents are read in batches of at most two thousand, and each is sent once, in order', async t => {

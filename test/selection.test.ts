@@ -95,7 +95,7 @@ t.test('the item of a record with an import id only has all keys, in the documen
 })
 
 t.test('contacts are left out if none are staged, or none have an import id', async t => {
-  for (const contacts of [undefined, [], [[]], [[], []], [[{ name: 'without an id' }]]]) {
+  for (const contacts of [undefined, null, [], [[]], [[], []], [[{ name: 'without an id' }]]]) {
     t.equal((await replyTo(t, { contacts })).body, NOTHING_STAGED, inspect(contacts))
   }
 })
@@ -433,7 +433,7 @@ for (const method of ['users', 'channels', 'contacts'] as const) {
       ...Object.entries(noBatch).map(([kind, batch]) => [`an async batch: ${kind}`, async function * () { yield batch }, isNoArray] as const)
     ]
     for (const [kind, source, message] of rows) {
-      // If contacts() returns undefined, there are no contacts.
+      // Then there are no contacts.
       if (method === 'contacts' && (kind === 'undefined' || kind === 'null')) continue
       const log = captureLog()
       const { statusCode, body } = await call(await build(t, { store: storeOf({ [method]: source }) }, log.server))

@@ -501,6 +501,7 @@ for (const failing of ['users', 'channels', 'contacts', 'countMessages'] as cons
       const { users } = watchedUsers(LARGE)
       const { promise: sent, resolve: send } = deferred()
       const signals: AbortSignal[] = []
+      let areAborted = false
       async function fail (): Promise<never> {
         if (isLarge) await sent
         throw new Error('lost')
@@ -526,11 +527,12 @@ for (const failing of ['users', 'channels', 'contacts', 'countMessages'] as cons
           if (failing === 'countMessages') await fail()
           return 0
         }
-      })
+      }, { route: { onSend: async () => { areAborted = signals.every(({ aborted }) => aborted) } } })
       const reply = await request(app)
       const { isWhole } = await readAll(reply)
       t.strictSame(isLarge ? isWhole : reply.statusCode, isLarge ? false : 503)
       t.ok(signals.length >= 4 && signals.every(({ aborted }) => aborted))
+      if (!isLarge) t.ok(areAborted, 'they end before the reply is sent')
     }
   })
 }
