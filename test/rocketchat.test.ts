@@ -338,6 +338,12 @@ for (const [backend, start] of Object.entries(backends)) {
     t.strictSame([status, JSON.parse(body).errorType], [400, 'error-importer-not-defined'])
   })
 
+  test('the id of an operation whose _id is an ObjectId is its digits', async t => {
+    const digits = '0123456789abcdef01234567'
+    const { options } = await serve(t, { rocketchat_import: [operationDocument({ _id: new ObjectId(digits) })] })
+    t.equal((await options.store.latestOperation(context()))?.id, digits)
+  })
+
   test('an operation with _updatedAt has an ETag, which changes with the operation', async t => {
     const { app, change } = await serve(t)
     const { etag } = (await call(app)).headers
@@ -477,6 +483,15 @@ t.test('rocketChatDump reads the arrays in each call, including the host\'s chan
   t.equal((await call(app)).json().message_count, selectionOfDocuments.message_count + 2)
   live.rocketchat_import_data = []
   t.equal((await call(app)).json().message_count, 0)
+})
+
+t.test('rocketChatDump throws an error that names a collection that is not an array', async t => {
+  for (const name of Object.keys(documents())) {
+    for (const value of [undefined, null, {}, 'text']) {
+      const failure = { code: 'FST_IMPORT_FILE_DATA_INVALID_OPTION', message: new RegExp(`"${name}"`) }
+      t.throws(() => rocketChatDump(Object.assign(documents(), { [name]: value })), failure, `${name}: ${value}`)
+    }
+  }
 })
 
 t.test('rocketChatDump finds the newest operation also for types that only MongoDB can store', async t => {
