@@ -344,6 +344,13 @@ for (const [name, write] of Object.entries(forms)) {
   }
 }
 
+t.test('of the files of a collection, JSON is preferred to gzip, and both to BSON', async t => {
+  const { 'users.json': users = '', ...others } = dump()
+  for (const files of [{ 'users.json': users, 'users.json.gz': 'not read' }, { 'users.json.gz': gzipSync(users), 'users.bson': 'not read' }]) {
+    t.equal((await call(await build(t, { DATA_DIR: t.testdir({ ...others, ...files }) }))).statusCode, 200)
+  }
+})
+
 t.test('integers beyond 2^53 keep their digits in every notation', async t => {
   const ids = ['9007199254740993', '-9223372036854775808', '9223372036854775807', '18446744073709551616', '7', '1.5']
   const written = [
@@ -578,7 +585,7 @@ t.test('with the sample import, the server and the demo offer valid sample crede
     const app = await build(t, {}, captureOutput(), serve)
     const { statusCode, headers, body } = await app.inject('/sample-credentials.json')
     t.equal(statusCode, 200)
-    t.match(headers, { 'content-type': /^application\/json/, 'cache-control': 'no-store' })
+    t.match(headers, { 'content-type': /^application\/json/, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' })
     t.equal(body, JSON.stringify({ userId: caller['x-user-id'], authToken: caller['x-auth-token'] }))
     const { userId, authToken } = JSON.parse(body)
     t.equal((await call(app, { headers: { 'x-user-id': userId, 'x-auth-token': authToken } })).statusCode, 200)
@@ -655,7 +662,7 @@ t.test('headers that are too large get a 431 reply in the error format', async t
 t.test('invalid HTTP gets a 400 reply in the error format', async t => {
   const [reply] = await sendText(await build(t), 'hello\r\n\r\n')
   t.equal(reply?.status, 400)
-  t.equal(reply?.headers.get('connection'), 'close')
+  t.match(Object.fromEntries(reply?.headers ?? []), { connection: 'close', 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' })
   t.equal(reply?.body, '{"success":false,"error":"The request is not valid HTTP. [error-bad-request]","errorType":"error-bad-request"}')
 })
 
@@ -751,6 +758,14 @@ t.test('a request that cannot be parsed is logged with the caller\'s address and
     { level: 30, remoteAddress: '127.0.0.1', code: 'HPE_INVALID_METHOD', msg: 'The request is not valid HTTP. [error-bad-request]' },
     { level: 30, remoteAddress: '127.0.0.1', code: 'HPE_HEADER_OVERFLOW', msg: /^The headers of the request are too large\./ }
   ])
+})
+
+t.test('a connection that the client resets is not logged as a request that cannot be parsed', async t => {
+  const output = captureOutput()
+  const app = await build(t, {}, output)
+  const server = await tcpServer(t, socket => answerClientError.call(app, { code: 'ECONNRESET' }, socket))
+  t.equal(await text(connectTo(server)), '')
+  t.equal(output.written(), '')
 })
 
 t.test('the log does not contain the token, even if request headers are logged', async t => {

@@ -240,6 +240,13 @@ t.test('a Rocket.Chat that is down is called again, less and less often, until t
   t.equal(failure?.name, 'AbortError')
 })
 
+t.test('a Retry-After that is shorter than the delay does not shorten it', async t => {
+  const { url } = await standIn(t, (_request, reply) => { reply.writeHead(503, { 'retry-after': '1' }).end() })
+  const waits: number[] = []
+  await failureOf(url, undefined, async milliseconds => { if (waits.push(milliseconds) === 3) throw new Error('enough') })
+  t.strictSame(waits, [1000, 2000, 4000])
+})
+
 t.test('Retry-After is honoured, as seconds or a date, up to an hour', async t => {
   t.intercept(Date, 'now', { value: () => Date.UTC(2026, 0, 1) })
   const rows: Array<[retryAfter: string | undefined, milliseconds: number]> = [
@@ -263,7 +270,7 @@ t.test('closing the server aborts the wait for the next attempt', async t => {
 })
 
 t.test('a 200 reply that is not Rocket.Chat\'s is a failure in any form', async t => {
-  const bodies = ['{"success":false}', '{}', '', 'null', '[]', '"ok"', '<!doctype html>', '{"success":"true"}', `[${'1,'.repeat(5000)}1]`,
+  const bodies = ['{"success":false}', '{}', '', 'null', '[]', '"ok"', '<!doctype html>', '{"success":"true"}', `[${'1,'.repeat(5000)}1]`, '{"users":[,"success":true}',
     `{"users":["${'x'.repeat(5000)}"],"success":false}`, `${'x'.repeat(5000)}"success":true}`]
   for (const body of bodies) {
     for (const type of ['application/json', 'Application/JSON; Charset=UTF-8']) {
@@ -286,9 +293,9 @@ t.test('an HTTPS URL is called over TLS only', async t => {
   t.equal(requests.length, 0)
 })
 
-t.test('a page of another server is not accepted as Rocket.Chat\'s reply', async t => {
+t.test('a reply that is not JSON by its media type is not accepted as Rocket.Chat\'s, whatever it contains', async t => {
   for (const headers of [{ 'content-type': 'text/html' }, {}]) {
-    const { url } = await standIn(t, (_request, reply) => { reply.writeHead(200, headers).end('<!doctype html>') })
+    const { url } = await standIn(t, (_request, reply) => { reply.writeHead(200, headers).end(NOTHING_STAGED) })
     t.match((await failureOf(url))?.message, 'is its URL right?')
   }
 })
