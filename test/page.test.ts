@@ -4,6 +4,9 @@ import { readSettings } from '../examples/settings.js'
 import { caller, operation, URL as API } from './fixtures/build.js'
 import { inBrowser, manyUsers, rows, sample, serve, TOKEN, USER_ID, waiting, worldOf } from './fixtures/page.js'
 
+const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; " +
+  "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+
 t.test('the page has a strict Content Security Policy, and other routes of the server do not have it', async t => {
   const app = await serve(t, worldOf())
   for (const [path, type] of [['/', 'text/html'], ['/page.js', 'application/javascript'], ['/style.css', 'text/css']] as const) {
@@ -11,7 +14,7 @@ t.test('the page has a strict Content Security Policy, and other routes of the s
     t.equal(statusCode, 200)
     t.match(headers, {
       'content-type': new RegExp(type),
-      'content-security-policy': /^default-src 'none'; script-src 'self'; .*form-action 'none'; frame-ancestors 'none'/,
+      'content-security-policy': POLICY,
       'x-content-type-options': 'nosniff',
       'referrer-policy': 'no-referrer'
     })
@@ -239,7 +242,7 @@ inBrowser('names are shown as text, whatever they contain', () => ({
   await reads('The import has been read')
   t.strictSame(await rows(page, 'users'), [`${MARKUP} ${MARKUP}${MARKUP}`])
   t.strictSame(await rows(page, 'channels'), [`${MARKUP} ${MARKUP}`])
-  t.strictSame(await rows(page, 'contacts'), [`${MARKUP} ${MARKUP}${MARKUP}${MARKUP}no e-mail`.replace('no e-mail', '')])
+  t.strictSame(await rows(page, 'contacts'), [`${MARKUP} ${MARKUP}${MARKUP}${MARKUP}`])
 
   world.operation = waiting({ reading: MARKUP })
   await page.getByRole('button', { name: 'Ask again' }).click()
