@@ -97,6 +97,12 @@ t.test('Rocket.Chat gets the caller\'s address, host and protocol', async t => {
   socket.close()
 })
 
+t.test('behind a trusted proxy Rocket.Chat gets the host and the protocol that the proxy sends', async t => {
+  const { url } = await build(t, { TRUST_PROXY: 'loopback' })
+  const headers = { 'x-forwarded-host': 'chat.example', 'x-forwarded-proto': 'https' }
+  t.match(await (await fetch(url, { headers })).json(), { headers })
+})
+
 t.test('a WebSocket is forwarded to Rocket.Chat, with messages in both directions', async t => {
   const { url } = await build(t)
   const socket = new WebSocket(`${url.replace('http', 'ws')}/sockjs/1/a/websocket?x=1`)
