@@ -589,11 +589,14 @@ t.test('iterators that are read to their end are not closed again, like in for a
   t.strictSame(events, ['open users', 'open channels', 'open contacts', 'end users', 'end channels', 'end contacts'])
 })
 
-t.test('each record is sent once, and no iterator is left open, for selections of any size', async t => {
-  const { store, open } = watchedStore({ users: 5, channels: 5, contacts: 5 })
+t.test('for a large selection, iterators that were opened ahead are closed and opened again, and each record is sent once', async t => {
+  const { store, events } = watchedStore({ users: 5, channels: 5, contacts: 5 })
   const { users, channels, contacts } = (await call(await build(t, { store }))).json()
   t.strictSame([users.length, channels.length, contacts.length], [5000, 5000, 5000])
-  t.equal(open.size, 0)
+  t.strictSame(events, [
+    'open users', 'open channels', 'open contacts', 'return channels', 'return contacts',
+    'end users', 'open channels', 'end channels', 'open contacts', 'end contacts'
+  ])
 })
 
 t.test('a part that has ended while it was read ahead is not opened again, for selections of any size', async t => {
@@ -622,9 +625,16 @@ t.test('a store that fails to close an iterator does not change the reply', asyn
   const log = captureLog()
   const users = Array.from({ length: 3 }, (_, batch) => userBatch(batch))
   for (const fail of [() => { throw new Error('cannot close') }, async () => { throw new Error('cannot close') }]) {
-    const contacts = () => ({ [Symbol.iterator]: () => ({ next: () => ({ done: true as const, value: undefined }), return: fail as () => never }) })
+    const close = t.captureFn(fail as () => never)
+    const contacts = () => ({
+      [Symbol.iterator]: () => {
+        const batches: Iterator<never[]> = [[]].values()
+        return { next: () => batches.next(), return: close }
+      }
+    })
     const reply = await call(await build(t, { store: storeWith({ users }, { contacts }) }, log.server))
     t.ok(isDeepStrictEqual(reply.json(), simplySelected(users)))
+    t.equal(close.calls.length, 1)
   }
   t.strictSame(log.problems(), [])
 })
