@@ -26,7 +26,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const call = new Call(reply)
     const latest = await latestOperation(call)
-    if (latest !== null && latest.status !== 'importer_file_loaded') preparation?.note(latest)
+    if (latest !== null) preparation?.note(latest)
     const outcome = outcomeOf(latest, options)
     const { operation, name, meaning } = outcome
     if (meaning === 'unknown') {

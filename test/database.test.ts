@@ -148,6 +148,15 @@ t.test('only what the reply needs is read, each look-up uses an index, and each 
   t.strictSame(new Set(others?.map(({ command }) => command.maxTimeMS)), new Set([20_000]))
 })
 
+t.test('by default a batch has at most 2000 records, and each command but a cursor\'s takes at most 30 seconds', needsServer, async t => {
+  const { app, named, commands } = await start(t, {}, 100)
+  await reply(app)
+  const cursors = named('find').filter(({ batchSize }) => batchSize !== undefined)
+  t.strictSame(cursors.map(({ batchSize, maxTimeMS }) => [batchSize, maxTimeMS]), Array(3).fill([2000, undefined]))
+  const limits = commands.flatMap(({ command }) => command.maxTimeMS ?? [])
+  t.strictSame([limits.length, new Set(limits)], [6, new Set([30_000])])
+})
+
 t.test('S8: the database is never written to', needsServer, async t => {
   const { app, commands } = await start(t)
   await nextCallIsRight(t, app)

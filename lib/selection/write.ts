@@ -83,15 +83,15 @@ export async function * writeSelection (
     }
     isComplete = true
     call.isUnsent = false
-    return [text]
   } catch (failure) {
-    // Reads that the signal has ended may fail before the one that has failed by itself.
     call.abort(failure)
-    throw call.signal.reason
   } finally {
     if (!isComplete) call.abort()
     for (const part of parts) part.close()
   }
+  // Throws the first failure: reads that its signal has ended may fail, too.
+  call.throwIfAborted()
+  return [text]
 }
 
 async function countMessages (store: ImportDataStore, call: Call): Promise<number> {

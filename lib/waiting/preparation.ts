@@ -49,13 +49,11 @@ export class Preparation {
     this.check(operation)
   }
 
-  /**
-   * Notes what a run that has ended has made of its operation, so that a file that is loaded later counts as another upload. Not for an
-   * operation whose file is loaded: that may be another upload already.
-   */
+  /** Notes what a run that has ended has made of its operation, so that a file that is loaded later counts as another upload. */
   note (operation: Snapshot): void {
     const run = this.#runs.get(operation.id)
-    if (run?.endedAt === undefined) return
+    // An operation whose file is loaded may be another upload already.
+    if (run?.endedAt === undefined || operation.status === 'importer_file_loaded') return
     const isStale = (operation.updateTime ?? Infinity) < (run.startedFor.updateTime ?? 0)
     if (!isStale) run.endedFor ??= operation
   }
