@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { FileFormatInvalid, ImporterNotDefined, OperationInvalid, OperationNotFound } from './errors.js'
 
 /** An import operation: one import, from the selection of its file to its end. */
@@ -68,7 +69,7 @@ export interface Snapshot extends Pick<ImportOperation, 'id' | 'status' | 'file'
 export function snapshotOf (original: ImportOperation): Snapshot {
   const { id, status, valid, file = null, updatedAt } = original
   const time = updatedAt instanceof Date ? updatedAt.getTime() : NaN
-  return { original, id: String(id), status, valid: valid !== false, file, updateTime: Number.isNaN(time) ? undefined : time }
+  return { original, id: typeof id === 'string' ? id : inspect(id), status, valid: valid !== false, file, updateTime: Number.isNaN(time) ? undefined : time }
 }
 
 /** What an operation means for the reply. */
@@ -91,7 +92,7 @@ interface OutcomeOptions { importers: Readonly<Record<string, string>>, prepare:
 export function outcomeOf (operation: Snapshot | null, { importers, prepare }: OutcomeOptions): Outcome {
   if (operation === null) throw new OperationNotFound()
   const { status, file, valid, original: { importerKey } } = operation
-  const name = importerKey && Object.hasOwn(importers, importerKey) ? importers[importerKey] : undefined
+  const name = typeof importerKey === 'string' && Object.hasOwn(importers, importerKey) ? importers[importerKey] : undefined
   if (importerKey && name === undefined) throw new ImporterNotDefined(importerKey)
   const [meaning] = STATUSES.find(([, statuses]) => statuses.some(known => known === status)) ?? ['unknown' as const]
   if (meaning === 'failed') throw new FileFormatInvalid()

@@ -186,7 +186,7 @@ t.test('F7: an unknown status gets the selection, and is logged with each reply'
 t.test('F7: an id or valid of another type than the documented one is no error', async t => {
   const answer = await answers(t, { prepare: async () => {} })
   const waiting = (step: string) => `{"waiting":true,"step":"${step}","success":true}`
-  for (const id of [1n, 7, new ObjectId('0a'.repeat(12)), null]) {
+  for (const id of [1n, 7, new ObjectId('0a'.repeat(12)), null, { part: 1n }, Object.create(null)]) {
     for (const valid of [1n, 1, 'yes', new Long(1)]) {
       const changes = () => ({ id: id instanceof ObjectId ? new ObjectId(id.id) : id, valid })
       const updatedAt = new Date(0)
@@ -228,4 +228,6 @@ t.test('F7: an operation with missing or malformed fields never causes a 500', a
   for (const status of [undefined, null, 7, {}, Object.create(null)]) t.strictSame(await answer(operationWith({ status })), [200, NOTHING_STAGED], inspect(status))
   t.strictSame(await answer({}), [200, NOTHING_STAGED], 'an empty operation')
   t.strictSame(await answer(operationWith({ importerKey: 7 })), [400, notDefined('7')], 'a key that is a number')
+  const [status, body] = await answer(operationWith({ importerKey: Object.create(null) }))
+  t.strictSame([status, JSON.parse(body).errorType], [400, 'error-importer-not-defined'])
 })
