@@ -1,6 +1,6 @@
 import type { Collection, Db, Document } from 'mongodb'
 import { asksForHelp, isScript } from './launch.js'
-import { createClient } from './read-database.js'
+import { createClient, isEmpty } from './read-database.js'
 import { checkUsage } from './settings.js'
 import { StartupError } from './startup-error.js'
 
@@ -118,13 +118,9 @@ function mayDo (privileges: Privilege[], database: string, collection: string, a
     ((resource.db === '' || resource.db === database) && (resource.collection === '' || resource.collection === collection))))
 }
 
-/** Whether the collections that Rocket.Chat fills when it is installed are both empty. One that cannot be read counts as filled. */
+/** Whether the collections that Rocket.Chat fills when it is installed are both empty. */
 async function isOfAnotherProgram (db: Db): Promise<boolean> {
-  for (const name of ['users', 'rocketchat_permissions']) {
-    const found = await db.collection(name).findOne({}, { projection: { _id: 1 }, maxTimeMS }).catch(() => undefined)
-    if (found !== null) return false
-  }
-  return true
+  return await isEmpty(db.collection('users'), maxTimeMS) && await isEmpty(db.collection('rocketchat_permissions'), maxTimeMS)
 }
 
 async function checkCollection (collection: Collection, report: Report): Promise<void> {

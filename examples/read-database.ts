@@ -1,6 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
-import { type Db, MongoClient } from 'mongodb'
+import { type Collection, type Db, MongoClient } from 'mongodb'
 import { type RocketChatOptions, rocketChatDatabase } from '../lib/rocketchat/index.js'
 import { StartupError } from './startup-error.js'
 
@@ -50,6 +50,15 @@ export function createClient (url: string): MongoClient {
   return client
 }
 
+/**
+ * Whether a collection has no documents. One that cannot be read does not count as empty.
+ *
+ * @param maxTimeMS the time limit in milliseconds
+ */
+export async function isEmpty (collection: Collection, maxTimeMS: number): Promise<boolean> {
+  return await collection.findOne({}, { projection: { _id: 1 }, maxTimeMS }).catch(() => undefined) === null
+}
+
 // The client reconnects by itself, but only after its first connection.
 async function keepConnecting (client: MongoClient, app: FastifyInstance, signal: AbortSignal): Promise<void> {
   app.log.info('Connecting to the database')
@@ -72,7 +81,6 @@ async function keepConnecting (client: MongoClient, app: FastifyInstance, signal
 
 // A database that does not exist is no error in MongoDB, so a wrong name shows only in its data.
 async function warnWithoutUsers (db: Db, app: FastifyInstance): Promise<void> {
-  const user = await db.collection('users').findOne({}, { projection: { _id: 1 }, maxTimeMS: AWAY_AFTER }).catch(() => undefined)
-  if (user !== null) return
+  if (!await isEmpty(db.collection('users'), AWAY_AFTER)) return
   app.log.warn(`The database ${db.databaseName} has no users, so no call is authorized: set MONGODB_URL to that of Rocket.Chat`)
 }

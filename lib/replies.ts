@@ -62,7 +62,7 @@ export function replyToError (error: unknown, request: FastifyRequest, reply: Fa
   const { statusCode, body } = toErrorReply(error, reply.getHeader('Retry-After'), reply.statusCode)
   if (isDisconnected(reply)) reply.log.info('The caller disconnected before the reply')
   else if (statusCode >= 500) reply.log.error({ err: error }, body.error)
-  else reply.log.info(error instanceof Error && statusOf(error) !== undefined ? {} : { err: error }, body.error)
+  else reply.log.info(hasOwnStatus(error) ? {} : { err: error }, body.error)
   if (statusCode === 503 && !reply.hasHeader('Retry-After')) reply.header('Retry-After', String(RETRY_AFTER_SECONDS))
   return sendJson(reply.code(statusCode), JSON.stringify(body))
 }
@@ -85,12 +85,16 @@ export function toErrorReply (thrown: unknown, retryAfter: unknown, replyStatus?
 }
 
 function publicErrorOf (thrown: unknown, retryAfter: number, replyStatus: unknown): { statusCode: number, message: string, code?: unknown } {
-  const ownStatus = statusOf(thrown)
-  const statusCode = [ownStatus, replyStatus].find(isErrorStatus) ?? 500
+  const statusCode = [statusOf(thrown), replyStatus].find(isErrorStatus) ?? 500
   if (statusCode === 429) return new TooManyRequests(retryAfter > 0 ? Math.ceil(retryAfter) : RATE_LIMIT_WINDOW_SECONDS)
   if (statusCode >= 500) return statusCode === 503 ? new ServiceUnavailable() : new InternalServerError()
-  if (ownStatus === undefined || !(thrown instanceof Error)) return { statusCode, message: '' }
+  if (!hasOwnStatus(thrown)) return { statusCode, message: '' }
   return { statusCode, message: thrown.message, ...('code' in thrown && { code: thrown.code }) }
+}
+
+// The message of such an error is sent, if the status is a 4xx.
+function hasOwnStatus (thrown: unknown): thrown is Error {
+  return thrown instanceof Error && statusOf(thrown) !== undefined
 }
 
 /** Sends JSON as text or as a stream of text, so that no serializer or `preSerialization` hook of the host changes it. */
