@@ -9,6 +9,7 @@ import { limitClosing } from '../examples/closing.js'
 import { buildServer, start } from '../examples/server.js'
 import { readSettings } from '../examples/settings.js'
 import { requestText } from './fixtures/build.js'
+import { captureOutput } from './fixtures/output.js'
 import { deferred, listen } from './fixtures/streaming.js'
 
 /** Connects to a server. Resolves when the server has accepted the connection, and read what is sent. */
@@ -67,11 +68,11 @@ t.test('closing does not wait for a request whose headers were sent in part', as
 })
 
 t.test('closing does not wait for a connection to the port of the metrics', async t => {
-  const output = new PassThrough({ encoding: 'utf8' })
+  const output = captureOutput()
   const app = await buildServer(readSettings({ METRICS_PORT: '0' }), output)
   t.teardown(() => app.close())
   await app.ready()
-  const [, port] = String(output.read()).match(/Metrics: http:\S+:(\d+)\/metrics/) ?? []
+  const [, port] = await output.logged(/Metrics: http:\S+:(\d+)\/metrics/)
   const client = connect(Number(port), '127.0.0.1').on('error', () => {})
   t.teardown(() => client.destroy())
   // A reply to another connection shows that this one was accepted.

@@ -1,5 +1,4 @@
 import { once } from 'node:events'
-import { PassThrough } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
@@ -8,6 +7,7 @@ import { limitClosing } from '../examples/closing.js'
 import { buildInFront, startIfRun } from '../examples/in-front.js'
 import { readSettings } from '../examples/settings.js'
 import { URL as PATH, UNAUTHORIZED, caller, callerLines, matchEach, requestText, sendText } from './fixtures/build.js'
+import { captureOutput } from './fixtures/output.js'
 
 const script = fileURLToPath(new URL('../examples/in-front.ts', import.meta.url))
 
@@ -40,7 +40,7 @@ async function startRocketChat (t: Test): Promise<string> {
 }
 
 /** Starts the server with the sample import in front of the stand-in. Returns both URLs. */
-async function build (t: Test, env: NodeJS.ProcessEnv = {}, output = new PassThrough()) {
+async function build (t: Test, env: NodeJS.ProcessEnv = {}, output = captureOutput()) {
   const rocketchatUrl = await startRocketChat(t)
   const app = await buildInFront(readSettings({ LOG_LEVEL: 'silent', ROCKETCHAT_URL: rocketchatUrl, ...env }), output)
   t.teardown(() => app.close())
@@ -134,10 +134,10 @@ t.test('a request that cannot be parsed or decoded gets a reply in the error for
 })
 
 t.test('the log does not contain the token of a request that cannot be parsed, at any level', async t => {
-  const output = new PassThrough({ encoding: 'utf8' })
+  const output = captureOutput()
   const { app } = await build(t, { LOG_LEVEL: 'trace' }, output)
   await sendText(app, requestText([...callerLines, `X-Large: ${'x'.repeat(20_000)}`]))
-  const log: string = output.read()
+  const log = output.written()
   t.match(log, 'HPE_HEADER_OVERFLOW')
   t.notMatch(log, caller['x-auth-token'])
   t.notMatch(log, 'rawPacket', 'it has the bytes of the token')

@@ -677,16 +677,21 @@ t.test('F8: if a caller disconnects while the operation is read, no records are 
   t.equal(seen.read, 0)
 })
 
+/** Pipelines three requests, disconnects when each has a read that is open, and waits until none is. */
+async function leavePipelined (app: FastifyInstance, reads: { readonly open: number }): Promise<void> {
+  const socket = connect(await listen(app), '127.0.0.1')
+  socket.on('error', () => {})
+  socket.write(requestText(callerLines).repeat(3))
+  while (reads.open < 3) await turnOfTheLoop()
+  socket.destroy()
+  while (reads.open > 0) await turnOfTheLoop()
+}
+
 t.test('F8: the reads of all pipelined requests end when their caller disconnects', async t => {
   const { seen, users } = watchedUsers(100_000)
   const signals: AbortSignal[] = []
   const app = await buildOver(t, { users ({ signal }) { signals.push(signal); return users() } })
-  const socket = connect(await listen(app), '127.0.0.1')
-  socket.on('error', () => {})
-  socket.write(requestText(callerLines).repeat(3))
-  while (seen.open < 3) await turnOfTheLoop()
-  socket.destroy()
-  while (seen.open > 0) await turnOfTheLoop()
+  await leavePipelined(app, seen)
   t.strictSame(signals.map(({ aborted }) => aborted), [true, true, true])
 })
 
@@ -701,11 +706,7 @@ t.test('F8: the signals of pipelined requests that have no batch yet are aborted
       reads.open--
     }
   })
-  const socket = connect(await listen(app), '127.0.0.1')
-  socket.write(requestText(callerLines).repeat(3))
-  while (reads.open < 3) await turnOfTheLoop()
-  socket.destroy()
-  while (reads.open > 0) await turnOfTheLoop()
+  await leavePipelined(app, reads)
   t.strictSame(signals.map(({ aborted }) => aborted), [true, true, true])
 })
 
