@@ -71,8 +71,12 @@ export async function createImportApi (settings: Settings, serve?: Serve): Promi
 async function createSource (settings: Settings, serve: Serve = rocketChatDump): Promise<(app: FastifyInstance) => RocketChatOptions> {
   const { dataDir, mongodbUrl } = settings
   if (mongodbUrl !== undefined && serve === rocketChatDump) return app => readDatabase(app, mongodbUrl)
-  const source = serve(await loadDump(dataDir))
-  return () => source
+  const documents = await loadDump(dataDir)
+  const source = serve(documents)
+  return app => {
+    if (documents.users.length === 0) app.log.warn(`${dataDir} has no users, so no call is authorized: export the collection users of Rocket.Chat`)
+    return source
+  }
 }
 
 function readBy (rocketchatUrl: string): Prepare {

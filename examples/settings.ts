@@ -56,14 +56,16 @@ function linesOf (variables: Record<string, readonly [initial: string, meaning: 
   }).join('')
 }
 
-/** What `--help` prints: the environment variables with their defaults. */
+/** What `--help` prints: the commands, and the environment variables with their defaults. */
 export function usage (): string {
   return `Serves Rocket.Chat's GET /api/v1/getImportFileData.
 
-Usage: npm start                         start the server, in a clone of the project
-       npm start -- --help               print this text; -h for short
-       node examples/server.js           start the compiled server, in dist-server/ or its Docker image
-       node examples/server.js --help    print this text
+Usage: npm start                                start the server, in a clone of the project
+       npm start -- --help                      print this text; -h for short
+       npm run demo                             start it with an import that makes progress
+       node --import tsx examples/in-front.ts   start it in front of Rocket.Chat, to which it forwards everything else
+       node examples/server.js                  start the compiled server, in dist-server/ or its Docker image
+       node examples/server.js --help           print this text
 
 Settings are environment variables, such as PORT=8080:
 

@@ -184,5 +184,6 @@ function describe (value: unknown): string {
   if (value === undefined) return 'missing'
   if (Array.isArray(value)) return 'an array'
   if (value === null || typeof value === 'number' || typeof value === 'boolean') return String(value)
+  if (typeof value === 'object' && !isRecord(value)) return `an instance of ${value.constructor?.name}`
   return `${typeof value === 'object' ? 'an' : 'a'} ${typeof value}`
 }

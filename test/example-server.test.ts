@@ -566,6 +566,16 @@ t.test('ignored settings log a warning', async t => {
   t.notMatch(used.written(), 'ignored')
 })
 
+t.test('a folder without users is reported in the log', async t => {
+  const dataDir = t.testdir(dump({ 'users.json': '' }))
+  const output = captureOutput()
+  await build(t, { DATA_DIR: dataDir }, output)
+  t.match(output.written(), `"msg":"${dataDir} has no users, so no call is authorized: export the collection users of Rocket.Chat"`)
+  const sample = captureOutput()
+  await build(t, {}, sample)
+  t.notMatch(sample.written(), 'has no users')
+})
+
 t.test('the demo serves its import even when MONGODB_URL is set', async t => {
   const app = await build(t, { MONGODB_URL: 'mongodb://127.0.0.1:1/rocketchat' }, captureOutput(), demoImport)
   t.match((await call(app)).json(), { waiting: true, step: 'importer_downloading_file' })
@@ -847,9 +857,11 @@ t.test('--help and -h print all settings with their defaults, and do not start a
   }
 })
 
-t.test('the usage names the commands of a clone and of the compiled server', async t => {
+t.test('the usage names the commands of a clone and of the compiled server, and those of the demo and of the server in front of Rocket.Chat', async t => {
   const { written } = await startHere(t, {}, captureOutput(), ['--help'])
-  for (const command of ['npm start', 'npm start -- --help', 'node examples/server.js', 'node examples/server.js --help']) {
+  for (const command of [
+    'npm start', 'npm start -- --help', 'npm run demo', 'node --import tsx examples/in-front.ts', 'node examples/server.js', 'node examples/server.js --help'
+  ]) {
     t.match(written, new RegExp(`^(Usage:| {6}) ${command} {2,}(start|print) `, 'm'))
   }
 })

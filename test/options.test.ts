@@ -84,9 +84,10 @@ t.test('a time that is not a whole number above 0, or is too long for a timer, f
   }
 })
 
-t.test('an object that is not a plain one, such as a Map, fails the registration as importers, route or route.schema', async t => {
-  for (const put of rows.flatMap(([option, put]) => ['importers', 'route', 'route.schema'].includes(option) ? [put] : [])) {
-    await t.rejects(build(t, untyped(put(new Map([['mine', 'My importer']])))), { code: CODE })
+t.test('an object that is not a plain one, such as a Map, fails the registration as importers, route or route.schema, and the error has its class', async t => {
+  for (const [option, put, expected] of rows.filter(([option]) => ['importers', 'route', 'route.schema'].includes(option))) {
+    await t.rejects(build(t, untyped(put(new Map([['mine', 'My importer']])))), invalid(option, expected, 'an instance of Map'))
+    await t.rejects(build(t, untyped(put(Object.create(Object.create(null))))), { code: CODE })
     await t.resolves(build(t, untyped(put(Object.create(null)))))
   }
 })
