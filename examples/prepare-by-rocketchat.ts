@@ -1,7 +1,7 @@
 import http, { type IncomingMessage } from 'node:http'
 import https from 'node:https'
 import { setTimeout } from 'node:timers/promises'
-import type { Prepare } from '../lib/index.js'
+import type { ImportDataStore, ImportOperation, Prepare, PrepareContext } from '../lib/index.js'
 
 /** How many characters of the beginning and of the end of a reply are kept. The rest is read and discarded. */
 const BEGINNING_LENGTH = 4096
@@ -39,27 +39,30 @@ class TransientFailure extends Error {
  * credentials. Rocket.Chat parses the file within that request, so the import is prepared when the reply ends.
  *
  * Transient failures, such as a refused connection or a 503, are logged and retried until the server closes. Any other failure is
- * final. Closing the server aborts the request, but not Rocket.Chat's parse.
+ * final. There is no retry once the file has been parsed, or its parse has begun: Rocket.Chat then builds the selection in its own
+ * memory, so each call could bring it down again. Closing the server aborts the request, but not Rocket.Chat's parse.
  *
  * @param url the URL of Rocket.Chat itself, such as `http://rocketchat:3000`: not one whose `getImportFileData` is routed to this
  *   server
+ * @param store read before each retry
  * @param wait waits between two attempts; only tests pass it
  * @throws TypeError if the URL is not HTTP or HTTPS, or has a query or a fragment
  */
 export function prepareByRocketChat (
   url: string,
+  store: Pick<ImportDataStore, 'latestOperation'>,
   wait: Wait = (milliseconds, signal) => setTimeout(milliseconds, undefined, { signal })
 ): Prepare {
   const endpoint = endpointOf(url)
 
-  return async (_operation, { credentials: { userId, authToken }, signal, log }) => {
+  return async (operation, context) => {
+    const { credentials: { userId, authToken }, signal, log } = context
     const headers = { 'X-User-Id': userId, 'X-Auth-Token': authToken }
-    const attempt = () => callOnce(endpoint, headers, signal).then(() => undefined, failure => {
-      if (!(failure instanceof TransientFailure) || signal.aborted) throw failure
-      return failure
-    })
+    const call = () => callOnce(endpoint, headers, signal)
+    const callAgain = async () => { if (await isStillLoaded(operation, store, context)) await call() }
     let delay = FIRST_DELAY
-    for (let failure = await attempt(); failure !== undefined; failure = await attempt()) {
+    for (let failure = await transientFailureOf(call()); failure !== undefined; failure = await transientFailureOf(callAgain())) {
+      if (signal.aborted) throw failure
       const milliseconds = Math.max(delay, retryAfterOf(failure))
       log.warn({ err: failure }, `Rocket.Chat currently cannot prepare the import: next attempt in ${milliseconds / 1000} s`)
       await wait(milliseconds, signal)
@@ -68,7 +71,31 @@ export function prepareByRocketChat (
   }
 }
 
-function endpointOf (url: string): URL {
+/** The transient failure with which an attempt ends, or undefined when it succeeds. Rejects with any other failure. */
+function transientFailureOf (attempt: Promise<void>): Promise<TransientFailure | undefined> {
+  return attempt.then(() => undefined, failure => {
+    if (failure instanceof TransientFailure) return failure
+    throw failure
+  })
+}
+
+/** Whether an operation is the newest, and nothing has begun to parse its file. */
+async function isStillLoaded ({ id }: ImportOperation, store: Pick<ImportDataStore, 'latestOperation'>, { signal, log }: PrepareContext): Promise<boolean> {
+  const latest = await store.latestOperation({ signal, log }).catch((cause): never => {
+    throw new TransientFailure('The import operation cannot be read', undefined, { cause })
+  })
+  if (latest?.id === id && latest.status === 'importer_file_loaded') return true
+  log.info({ status: latest?.status }, 'The import operation has changed since: Rocket.Chat is not called again')
+  return false
+}
+
+/**
+ * The URL of Rocket.Chat's own `getImportFileData`.
+ *
+ * @param url the URL of Rocket.Chat
+ * @throws TypeError as `prepareByRocketChat` does
+ */
+export function endpointOf (url: string): URL {
   const base = new URL(url)
   if (!/^https?:$/.test(base.protocol)) throw new TypeError('The URL of Rocket.Chat must begin with http:// or https://')
   if (base.search !== '' || base.hash !== '') throw new TypeError('The URL of Rocket.Chat must have no query and no fragment')

@@ -1,7 +1,7 @@
 import rateLimit from '@fastify/rate-limit'
 import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify'
 import pretty from 'pino-pretty'
-import { type Prepare, importFileData } from '../lib/index.js'
+import { type ImportDataStore, type Prepare, importFileData } from '../lib/index.js'
 import { type RocketChatDocuments, type RocketChatOptions, rocketChatDump } from '../lib/rocketchat/index.js'
 import { apiReference } from './api-reference.js'
 import { answerClientError, answerError, answerFrameworkError, answerNotFound } from './error-replies.js'
@@ -10,7 +10,7 @@ import { type Launched, type Output, isScript, launch } from './launch.js'
 import { loadDump } from './load-dump.js'
 import { measure } from './metrics.js'
 import { page } from './page.js'
-import { prepareByRocketChat } from './prepare-by-rocketchat.js'
+import { endpointOf, prepareByRocketChat } from './prepare-by-rocketchat.js'
 import { readDatabase } from './read-database.js'
 import { SAMPLE_CREDENTIALS, SAMPLE_IMPORT, type Settings } from './settings.js'
 import { StartupError } from './startup-error.js'
@@ -51,7 +51,7 @@ export async function buildServer (settings: Settings, output: Output = process.
 export async function createImportApi (settings: Settings, serve?: Serve): Promise<FastifyPluginAsync> {
   const { rateLimit: max, rocketchatUrl } = settings
   const openSource = await createSource(settings, serve)
-  const prepare = rocketchatUrl === undefined || serve ? {} : { prepare: readBy(rocketchatUrl) }
+  const prepareBy = rocketchatUrl === undefined || serve ? undefined : readBy(rocketchatUrl)
   return async app => {
     for (const warning of warningsAbout(settings, serve)) app.log.warn(warning)
     const source = openSource(app)
@@ -59,7 +59,7 @@ export async function createImportApi (settings: Settings, serve?: Serve): Promi
     // A separate scope, so that the rate limit and the metrics apply to this route only.
     await app.register(async api => {
       if (max > 0) await api.register(rateLimit, { max, timeWindow: '1 minute' })
-      const options = { ...source, ...prepare }
+      const options = { ...source, ...(prepareBy && { prepare: prepareBy(source.store) }) }
       await api.register(importFileData, {
         prefix: '/api/v1', ...(settings.metricsPort === undefined ? options : measure(api, options, settings))
       })
@@ -79,9 +79,10 @@ async function createSource (settings: Settings, serve: Serve = rocketChatDump):
   }
 }
 
-function readBy (rocketchatUrl: string): Prepare {
+function readBy (rocketchatUrl: string): (store: ImportDataStore) => Prepare {
   try {
-    return prepareByRocketChat(rocketchatUrl)
+    endpointOf(rocketchatUrl)
+    return store => prepareByRocketChat(rocketchatUrl, store)
   } catch {
     // Without the value, which may contain a password.
     throw new StartupError('ROCKETCHAT_URL is not an HTTP or HTTPS URL without a query: set it to the URL of Rocket.Chat itself, such as http://localhost:3001.')

@@ -39,11 +39,8 @@ async function build (t: Test, url: string, wait = noWait) {
   const rocketChat: { operation: ImportOperation } = {
     operation: operation({ status: 'importer_file_loaded', file: 'import.zip', updatedAt: new Date() })
   }
-  const app = await buildPlugin(
-    t,
-    { store: storeOf({ latestOperation: async () => rocketChat.operation }), prepare: prepareByRocketChat(url, wait) },
-    log.server
-  )
+  const store = storeOf({ latestOperation: async () => rocketChat.operation })
+  const app = await buildPlugin(t, { store, prepare: prepareByRocketChat(url, store, wait) }, log.server)
   return { app, log, rocketChat }
 }
 
@@ -62,13 +59,16 @@ async function outcome (app: FastifyInstance) {
   throw new Error('never ends')
 }
 
+/** The store of a Rocket.Chat whose newest operation stays as it is: its file is loaded. */
+const unchanged = storeOf({ latestOperation: async () => operation({ status: 'importer_file_loaded', file: 'import.zip' }) })
+
 /** A wait that fails, so that there is no further attempt. */
 const noWait = async (_milliseconds: number): Promise<void> => { throw new Error('no further attempt') }
 
 /** The error of `prepare`, or undefined. */
 async function failureOf (url: string, signal = new AbortController().signal, wait = noWait): Promise<Error | undefined> {
   const { log } = await quietServer
-  return prepareByRocketChat(url, wait)(operation(), { credentials, signal, log }).then(() => undefined, failure => failure)
+  return prepareByRocketChat(url, unchanged, wait)(operation(), { credentials, signal, log }).then(() => undefined, failure => failure)
 }
 
 const quietServer = buildPlugin(t)
@@ -91,7 +91,7 @@ t.test('a URL that is not HTTP or HTTPS, or has a query or a fragment, is reject
     '', 'rocketchat', 'rocketchat:3000', 'ftp://rocketchat', 'mongodb://user:secret@rocketchat', 'http://rocketchat/chat?tenant=1',
     'http://rocketchat/#chat'
   ]
-  for (const url of urls) t.throws(() => prepareByRocketChat(url), TypeError)
+  for (const url of urls) t.throws(() => prepareByRocketChat(url, unchanged), TypeError)
 })
 
 t.test('while Rocket.Chat parses the file, callers get waiting replies, and Rocket.Chat is not called again', async t => {
@@ -227,6 +227,47 @@ for (const [name, fail] of Object.entries(transient)) {
   })
 }
 
+// Rocket.Chat sets the status before it builds the selection, which may take all of its memory. Another import has another id.
+for (const [name, change] of Object.entries({
+  'whose file has been parsed': { status: 'importer_user_selection' },
+  'whose file is being parsed': { status: 'importer_preparing_users' },
+  'that a later import has replaced': { id: 'later', status: 'importer_file_loaded' }
+})) {
+  t.test(`for an operation ${name}, a Rocket.Chat that ended the connection is not called again`, async t => {
+    let latest = operation({ status: 'importer_file_loaded', file: 'import.zip' })
+    const { url, requests } = await standIn(t, (_request, reply) => {
+      latest = operation({ file: 'import.zip', ...change })
+      reply.destroy()
+    })
+    const log = captureLog()
+    const app = await buildPlugin(t, {}, log.server)
+    const prepare = prepareByRocketChat(url, storeOf({ latestOperation: async () => latest }), async () => {})
+    await prepare(latest, { credentials, signal: new AbortController().signal, log: app.log })
+    t.equal(requests.length, 1)
+    t.match(log.records().at(-1), { level: levels.info, status: change.status, msg: 'The import operation has changed since: Rocket.Chat is not called again' })
+  })
+}
+
+t.test('while the operation cannot be read either, Rocket.Chat is not called, and the preparation goes on', async t => {
+  const { url, requests } = await standIn(t, (_request, reply) => {
+    if (requests.length === 1) reply.destroy()
+    else reply.writeHead(200, JSON_TYPE).end(NOTHING_STAGED)
+  })
+  const called: number[] = []
+  const store = storeOf({
+    async latestOperation (context) {
+      if (called.push(requests.length) < 3) throw new Error('The database is down')
+      return await unchanged.latestOperation(context)
+    }
+  })
+  const waits: number[] = []
+  const prepare = prepareByRocketChat(url, store, async milliseconds => { waits.push(milliseconds) })
+  await prepare(operation(), { credentials, signal: new AbortController().signal, log: (await quietServer).log })
+  t.strictSame(called, [1, 1, 1])
+  t.strictSame(waits, [1000, 2000, 4000])
+  t.equal(requests.length, 2)
+})
+
 t.test('a Rocket.Chat that is down is called again, less and less often, until the server closes', async t => {
   const { server, url } = await standIn(t, () => {})
   server.close()
@@ -265,7 +306,7 @@ t.test('closing the server aborts the wait for the next attempt', async t => {
   const { url, requests } = await standIn(t, (_request, reply) => { reply.writeHead(503, { 'retry-after': '3600' }).end() })
   const closing = new AbortController()
   const log = Object.create((await quietServer).log, { warn: { value: () => { setImmediate(() => closing.abort()) } } })
-  await t.rejects(prepareByRocketChat(url)(operation(), { credentials, signal: closing.signal, log }), { name: 'AbortError' })
+  await t.rejects(prepareByRocketChat(url, unchanged)(operation(), { credentials, signal: closing.signal, log }), { name: 'AbortError' })
   t.equal(requests.length, 1)
 })
 
