@@ -57,8 +57,18 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     if (latest === null || !isSameImport(operation, latest, meaning)) throw new OperationChanged()
   }
 
+  // Rocket.Chat may update an operation several times within milliseconds, so a selection of which nothing is sent is read once more.
+  async function handleAgainIfChanged (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+    try {
+      return await handle(request, reply)
+    } catch (failure) {
+      if (!(failure instanceof OperationChanged)) throw failure
+      return await handle(request, reply.removeHeader('ETag'))
+    }
+  }
+
   if (preparation) instance.addHook('onClose', () => preparation.close())
-  return (request: FastifyRequest, reply: FastifyReply) => withErrorForReply(() => handle(request, reply))
+  return (request: FastifyRequest, reply: FastifyReply) => withErrorForReply(() => handleAgainIfChanged(request, reply))
 }
 
 // Sets the ETag, and compares it with those that the caller has.

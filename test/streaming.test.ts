@@ -451,6 +451,7 @@ const changes: Array<[what: string, before: ImportOperation, after: ImportOperat
   ['is deleted', before, null],
   ['becomes invalid', before, { ...before, valid: false }],
   ['has another status', before, { ...before, status: 'importer_import_cancelled' }],
+  ['is started', before, { ...before, status: 'importer_importing_users' }],
   ['was updated', before, { ...before, updatedAt: new Date(2) }],
   ['is being imported and becomes invalid', { ...before, status: 'importer_importing_users' },
     { ...before, status: 'importer_importing_users', valid: false }],
@@ -458,11 +459,13 @@ const changes: Array<[what: string, before: ImportOperation, after: ImportOperat
 ]
 
 for (const [what, first, second] of changes) {
-  t.test(`F13: a selection whose operation ${what} during the read is aborted if it is large, and a 503 if it is small`, async t => {
+  t.test(`F13: a selection whose operation ${what} during the read is aborted if it is large, and a 503 if it is small and that happens twice`, async t => {
     for (const batches of [1, LARGE]) {
       const log = captureLog()
       const { users, seen } = watchedUsers(batches, () => undefined, batches === 1 ? 10 : 1000)
-      const app = await buildOver(t, { users, latestOperation: async () => seen.read < batches ? first : second }, {}, log.server)
+      let operations = 0
+      const latestOperation = async () => operations++ % 2 === 0 ? first : second
+      const app = await buildOver(t, { users, latestOperation }, {}, log.server)
       const reply = await request(app)
       const { text, isWhole } = await readAll(reply)
       t.notMatch(text, '"success":true')
@@ -477,17 +480,28 @@ for (const [what, first, second] of changes) {
       matchEach(t, log.problems(), [
         { err: { message: /operation changed/ } }
       ])
+      t.strictSame([operations, seen.open], [batches === 1 ? 4 : 2, 0])
     }
+  })
+
+  t.test(`F13: a small selection whose operation ${what} once during the read is read again`, async t => {
+    const log = captureLog()
+    const { users, seen } = watchedUsers(1, () => undefined, 10)
+    const app = await buildOver(t, { users, latestOperation: async () => seen.read === 0 ? first : second }, {}, log.server)
+    const expected = await request(await buildOver(t, { users: watchedUsers(1, () => undefined, 10).users, latestOperation: async () => second }))
+    const reply = await request(app)
+    t.equal((await readAll(reply)).text, (await readAll(expected)).text)
+    t.strictSame([reply.statusCode, reply.headers.etag], [expected.statusCode, expected.headers.etag])
+    t.equal(seen.open, 0)
+    t.strictSame(log.problems(), [])
   })
 }
 
 t.test('F13: a change is found in the store\'s own operation object, too', async t => {
   const changing = { ...before }
-  const { users, seen } = watchedUsers(1, () => undefined, 10)
-  const app = await buildOver(t, {
-    latestOperation: async () => seen.read === 0 ? changing : Object.assign(changing, { id: 'second' }),
-    users
-  })
+  const { users } = watchedUsers(1, () => undefined, 10)
+  let operations = 0
+  const app = await buildOver(t, { latestOperation: async () => Object.assign(changing, { id: String(operations++) }), users })
   t.equal((await request(app)).statusCode, 503)
 })
 
