@@ -20,8 +20,8 @@ export type Values = Partial<Record<Figure, number>>
 
 /** The name of each side in a report. */
 export const sideTitles: Record<Side, string> = {
-  ours: 'ours',
-  earlier: 'the earlier version',
+  ours: 'plugin',
+  earlier: 'earlier version',
   'rocket-chat': 'Rocket.Chat\'s way',
   bare: 'bare route',
   'raw-drain': 'raw drain'
@@ -64,10 +64,10 @@ export function casesOf (scale: number): Case[] {
   return [
     { id: 'waiting', title: 'waiting poll', work: { store: 'made-up', users: 0, waiting: true }, call: 'rate', isWatched: false, sides: ['ours', 'bare'] },
     { id: 'not-modified', title: '304', work: { store: 'made-up', users: 100 }, call: 'known', isWatched: false, sides: ['ours', 'bare'] },
-    { id: 'small', title: '100 made-up users', work: { store: 'made-up', users: 100 }, call: 'rate', isWatched: false, sides: ['ours', 'rocket-chat'] },
-    { id: 'medium', title: `${count(medium)} made-up users`, work: { store: 'made-up', users: medium }, call: 'once', isWatched: true, sides: ['ours'] },
-    { id: 'large', title: `${count(large)} made-up users`, work: { store: 'made-up', users: large }, call: 'once', isWatched: true, sides: ['ours', 'rocket-chat'] },
-    { id: 'crowd', title: `50 callers, one at a trickle, ${count(medium)} made-up users each`, work: { store: 'made-up', users: medium }, call: 'crowd', isWatched: true, sides: ['ours'] },
+    { id: 'small', title: '100 generated users', work: { store: 'made-up', users: 100 }, call: 'rate', isWatched: false, sides: ['ours', 'rocket-chat'] },
+    { id: 'medium', title: `${count(medium)} generated users`, work: { store: 'made-up', users: medium }, call: 'once', isWatched: true, sides: ['ours'] },
+    { id: 'large', title: `${count(large)} generated users`, work: { store: 'made-up', users: large }, call: 'once', isWatched: true, sides: ['ours', 'rocket-chat'] },
+    { id: 'crowd', title: `50 callers, one of them slow, ${count(medium)} generated users each`, work: { store: 'made-up', users: medium }, call: 'crowd', isWatched: true, sides: ['ours'] },
     { id: 'database', title: `${count(medium)} users from the database`, work: { store: 'mongodb', users: medium }, call: 'once', isWatched: false, sides: ['ours', 'raw-drain'] }
   ]
 }

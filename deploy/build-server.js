@@ -1,4 +1,4 @@
-// Builds the example server into dist-server/: compiled JavaScript, static files, and a package.json with only the packages that the
+// Builds the import server into dist-server/: compiled JavaScript, static files, and a package.json with only the packages that the
 // code imports. `npm ci` in that folder installs the versions in package-lock.json, which the tests ran with. The packages are read
 // from the code, so that there is no list to keep up to date.
 import { execFileSync } from 'node:child_process'

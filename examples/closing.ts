@@ -2,13 +2,13 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 
 /**
- * Milliseconds that nothing may go over a connection while the server closes: longer than a query of the database may take. Node.js
- * notices up to twice as late that a client has stopped reading. That is still before systemd or Docker kills the process.
+ * Milliseconds without traffic after which a connection is closed while the server closes: longer than a query of the database may take.
+ * For a client that has stopped reading, Node.js takes up to twice as long. That is still before systemd or Docker kills the process.
  */
 const IDLE_TIMEOUT = 45_000
 
 /**
- * Has the server close without waiting for clients that send or read nothing. Replies in progress are completed.
+ * Makes the server close without waiting for clients that send or read nothing. Replies in progress are completed.
  *
  * @param idleTimeout for tests
  */
@@ -19,8 +19,8 @@ export function limitClosing (app: FastifyInstance, idleTimeout = IDLE_TIMEOUT):
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
   })
-  // Node.js itself waits forever for a request that was not sent completely, or not begun. And it would cut a reply of which only the
-  // rest is still to be read: it takes such a connection for idle.
+  // Node.js itself waits forever for a request that was not sent, or not sent completely. And it would cut a reply that is written but not
+  // yet read: it treats such a connection as idle.
   server.closeIdleConnections = () => {}
   app.addHook('preClose', async () => {
     // For connections whose reply ends from now on. 0 would be no limit.

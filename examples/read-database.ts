@@ -79,7 +79,7 @@ async function keepConnecting (client: MongoClient, app: FastifyInstance, signal
   }
 }
 
-// A database that does not exist is no error in MongoDB, so a wrong name shows only in its data.
+// MongoDB reports no error for a database that does not exist, so a wrong name only shows in the data.
 async function warnWithoutUsers (db: Db, app: FastifyInstance): Promise<void> {
   if (!await isEmpty(db.collection('users'), AWAY_AFTER)) return
   app.log.warn(`The database ${db.databaseName} has no users, so no call is authorized: set MONGODB_URL to that of Rocket.Chat`)

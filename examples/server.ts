@@ -158,7 +158,7 @@ export async function start (
 function announce ({ app, url, settings }: Launched, output: Output, serve?: Serve): void {
   const isSample = servesSample(settings, serve)
   const isDatabase = settings.mongodbUrl !== undefined && serve === undefined
-  // The database may not be reachable yet. Once it is, the log says that the import in it is served.
+  // The database may not be reachable yet. The log says so when its import is served.
   const served = serve ? `a demo, with an import that makes progress again and again, from ${settings.dataDir}` : `the import in ${settings.dataDir}`
   const state = isDatabase ? `Listening on ${url}` : `Serving ${served}`
   const { userId, authToken } = isSample ? SAMPLE_CREDENTIALS : { userId: '<user id>', authToken: '<token>' }

@@ -43,7 +43,7 @@ const VARIABLES = {
   DATA_DIR: ['', 'without MONGODB_URL: folder with the import, as mongoexport writes it'],
   ROCKETCHAT_URL: ['', 'Rocket.Chat itself, which reads uploaded files, such as http://localhost:3001'],
   RATE_LIMIT: ['120', 'calls per minute and address; 0 for no limit'],
-  TRUST_PROXY: ['false', 'addresses of the reverse proxies whose X-Forwarded-For is believed, such as loopback'],
+  TRUST_PROXY: ['false', 'addresses of the reverse proxies whose X-Forwarded-For is trusted, such as loopback'],
   LOG_LEVEL: ['info', `one of ${LOG_LEVELS.join(', ')}`],
   METRICS_PORT: ['', 'port of GET /metrics for Prometheus; 0 for any free port']
 } as const

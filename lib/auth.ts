@@ -15,7 +15,7 @@ export const kCaller = Symbol('fastify-import-file-data.caller')
 
 /**
  * Creates the two functions for `@fastify/auth`, in the order in which they run (relation `and`). They are async and throw,
- * because `@fastify/auth` takes any return value, even false, as success.
+ * because `@fastify/auth` treats any return value, even false, as success.
  */
 export function createAuthFunctions ({ lookupUser, hasPermission }: Pick<ResolvedOptions, 'lookupUser' | 'hasPermission'>) {
   /** Finds the caller. Throws `Unauthorized`, or as `withErrorForReply` does. */
@@ -38,8 +38,8 @@ export function createAuthFunctions ({ lookupUser, hasPermission }: Pick<Resolve
   return [authenticate, authorize]
 }
 
-// Duplicates are ambiguous, so they are rejected. Node.js joins them with a comma and a space (RFC 9110, 5.3), which a single value may
-// contain, too: the distinguished name of an LDAP user, for example.
+// Duplicates are ambiguous, so they are rejected. Node.js joins them with a comma and a space (RFC 9110, 5.3), but a single value may also
+// contain these, such as the distinguished name of an LDAP user.
 function readHeader (name: string, { headers, raw: { rawHeaders } }: FastifyRequest): string | undefined {
   const value = headers[name]
   if (typeof value !== 'string' || value.trim() === '') return undefined

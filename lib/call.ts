@@ -2,12 +2,12 @@ import type { Writable } from 'node:stream'
 import type { FastifyBaseLogger, FastifyReply } from 'fastify'
 import type { StoreContext } from './store.js'
 
-/** One call of the route, which the store gets. */
+/** One call of the route: the context that the store gets. */
 export class Call implements StoreContext {
   /** Aborted when nothing more has to be read. */
   readonly signal: AbortSignal
   readonly log: FastifyBaseLogger
-  // Private at run time, too: a store must not see the token, nor any member beside those of its context.
+  // Private at run time, too: a store must see neither the token nor any other member than those of its context.
   readonly #reply: FastifyReply
   readonly #controller = new AbortController()
   #isUnsent = false
@@ -21,8 +21,8 @@ export class Call implements StoreContext {
   }
 
   /**
-   * Whether the selection is being read, and no part of it was sent. A reply that ends meanwhile was ended by something else: a
-   * `handlerTimeout`, or a hook of the host.
+   * Whether the selection is being read and no part of it has been sent. If the reply ends meanwhile, a `handlerTimeout` or a hook of the
+   * host has ended it.
    */
   get isUnsent (): boolean { return this.#isUnsent }
   set isUnsent (isUnsent: boolean) { this.#isUnsent = isUnsent }
@@ -44,7 +44,7 @@ export class Call implements StoreContext {
 
 /** Whether the connection ended before the whole reply was written. */
 export function isDisconnected ({ raw, request }: FastifyReply): boolean {
-  // The response of HTTP/2, which only a host's own types describe, knows its end by its stream.
+  // An HTTP/2 response, which Fastify's default types do not include, has the state in its stream.
   const { destroyed } = 'stream' in raw ? raw.stream as Writable : raw
   return (destroyed || request.raw.aborted) && !raw.writableEnded
 }
@@ -52,7 +52,7 @@ export function isDisconnected ({ raw, request }: FastifyReply): boolean {
 /** Calls back when a reply has ended for any reason. It may call back more than once. */
 export function onClose ({ raw, request }: FastifyReply, callback: () => void): void {
   raw.on('close', callback)
-  // Some responses are not told that the connection or stream has ended: that to a pipelined request which waits for the one before, and
-  // that of HTTP/2 with data to send when the caller resets the stream without an error code.
+  // Some responses emit no `close` when the connection or stream ends: the response to a pipelined request that waits for the previous
+  // response, and an HTTP/2 response with pending data when the caller resets the stream without an error code.
   request.raw.on('aborted', callback)
 }

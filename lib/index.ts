@@ -35,7 +35,7 @@ declare module 'fastify' {
 
 const URL = '/getImportFileData'
 
-/** The longest timeout, in milliseconds: in a server with a `handlerTimeout`, Fastify lets no route be without one. */
+/** The longest timeout, in milliseconds: in a server with a `handlerTimeout`, Fastify allows no route without one. */
 const LONGEST_TIMEOUT = 2 ** 31 - 1
 
 /** The schema of a route that is left out of OpenAPI documents. */
@@ -57,7 +57,7 @@ const plugin: Plugin = async (instance, options) => {
 
   instance.decorateRequest(kCaller, null)
   instance.setErrorHandler(replyToError)
-  // Hooks that run after the host's, those that its plugins have added to the route included: a rate limit has to run before the look-up.
+  // These hooks run after those of the host and its plugins: a rate limit must run before the look-up.
   instance.addHook('onRoute', added => {
     added.onRequest = [added.onRequest ?? [], added.method === 'GET' ? authenticateAndAuthorize : reject].flat()
     added.onSend = [added.onSend ?? [], markAsPrivate].flat()
@@ -67,7 +67,7 @@ const plugin: Plugin = async (instance, options) => {
     ...(handlerTimeout && { handlerTimeout: route.handlerTimeout ?? LONGEST_TIMEOUT }),
     method: 'GET',
     url: URL,
-    // A HEAD would read the whole selection and send nothing of it.
+    // A HEAD would read the whole selection and send none of it.
     exposeHeadRoute: false,
     schema: {
       tags: ['import'],
@@ -101,7 +101,7 @@ const plugin: Plugin = async (instance, options) => {
  */
 export const importFileData: Plugin = fp(plugin, {
   name: 'fastify-import-file-data',
-  // 5.9.0 to 5.11.0 cut replies that are under way when the server closes (fastify issue 6889).
+  // 5.9.0 to 5.11.0 cut replies in progress when the server closes (fastify issue 6889).
   fastify: '>=5.3.2 <5.9.0 || ^5.11.1',
   encapsulate: true
 })

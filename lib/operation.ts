@@ -65,7 +65,7 @@ export interface Snapshot extends Pick<ImportOperation, 'id' | 'status' | 'file'
   updateTime: number | undefined
 }
 
-/** Takes a snapshot of an operation. Its id becomes text: stores also return objects and bigints, which JSON or `===` do not suit. */
+/** Takes a snapshot of an operation. Its id becomes text: a store may return a bigint or an object, which JSON or `===` cannot handle. */
 export function snapshotOf (original: ImportOperation): Snapshot {
   const { id, status, valid, file = null, updatedAt } = original
   const time = updatedAt instanceof Date ? updatedAt.getTime() : NaN

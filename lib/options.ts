@@ -38,7 +38,7 @@ const OWN_SETTINGS =
 
 const OWN_SCHEMAS = ['headers', 'response'] as const
 
-/** Settings of the route, as Fastify takes them (https://fastify.dev/docs/latest/Reference/Routes), except those that the plugin sets. */
+/** Fastify's route options (https://fastify.dev/docs/latest/Reference/Routes), except those that the plugin sets. */
 export type RouteSettings = Omit<RouteShorthandOptions, typeof OWN_SETTINGS[number] | 'schema'> & {
   /** Members of the route's schema that only describe it, such as `tags`, `operationId`, `security` or `params`. */
   schema?: { [name in typeof OWN_SCHEMAS[number]]?: never } & { [name: string]: unknown }
@@ -52,8 +52,8 @@ export type RouteSettings = Omit<RouteShorthandOptions, typeof OWN_SETTINGS[numb
  */
 export interface ImportFileDataOptions<User extends object = object> {
   /**
-   * Finds the user with this id and token; null or undefined when they do not match. Anything else that is not an object counts as
-   * null. `request` is for whatever else a host needs, such as the caller's address.
+   * Finds the user with this id and token. Returns null or undefined if they do not match; any other value that is not an object counts as
+   * null. `request` has whatever else a host needs, such as the caller's address.
    */
   lookupUser (credentials: Credentials, request: FastifyRequest): User | null | undefined | Promise<User | null | undefined>
   /** Whether the user may run imports. Only exactly `true` allows it. */
@@ -76,13 +76,13 @@ export interface ImportFileDataOptions<User extends object = object> {
    */
   stalledAfter?: number
   /**
-   * Milliseconds that a caller may leave sent data unread before the connection is dropped. Waiting for the store does not count. A slow
-   * reader is dropped only if the operating system's socket accepts nothing for that long: it accepts data in large pieces.
+   * Milliseconds without reading after which the connection of a caller is closed. Waiting for the store does not count. A slow reader is
+   * disconnected only if the operating system's socket accepts nothing for that long: it accepts data in large pieces.
    * @default 60000
    */
   writeTimeout?: number
   /**
-   * Settings of the route: `constraints`, `config`, `logLevel`, `handlerTimeout`, hooks and so on. They apply to every method on its
+   * Fastify's route options: `constraints`, `config`, `logLevel`, `handlerTimeout`, hooks and so on. They apply to every method on the
    * path, except `schema`, which describes the GET. A setting that the plugin sets itself, such as `handler`, fails the registration.
    * @default tag `import`, operationId `getImportFileData`, and no `handlerTimeout`, even if the server has one
    */
@@ -107,7 +107,7 @@ export const rocketChatImporters: Readonly<Record<string, string>> = Object.free
 /** Whether a value is an object, but not null and not an array. */
 export const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null && !Array.isArray(value)
 
-// An object such as `{}` makes: not a Map, for example.
+// A plain object: not a Map, for example.
 const isRecord = (value: unknown) => isObject(value) && [Object.prototype, null].includes(Object.getPrototypeOf(value))
 
 /** Whether a value is a whole number above 0, and below the largest that a timer of Node.js takes: 31 bits. */
@@ -115,7 +115,7 @@ export const isPositiveInteger = (value: unknown) => Number.isInteger(value) && 
 
 const isFunction = (value: unknown) => typeof value === 'function'
 
-/** What a value has to be: in the words of the error, and its check. */
+/** What a value must be: the words for the error, and the check. */
 export type Kind = readonly [expected: string, isRight: (value: unknown) => boolean]
 
 /** A required function. */
@@ -126,7 +126,7 @@ const OPTIONAL_FUNCTION: Kind = ['a function, or left out', value => value === u
 /** A time in milliseconds. */
 export const MILLISECONDS: Kind = ['a whole number of milliseconds above 0', isPositiveInteger]
 
-const LEFT_OUT: Kind = ['left out: it is the plugin\'s own', value => value === undefined]
+const LEFT_OUT: Kind = ['left out, because the plugin sets it', value => value === undefined]
 
 /** The kind of each option, once its default is set. */
 const OPTIONS: Record<keyof ImportFileDataOptions, Kind> = {

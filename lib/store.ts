@@ -4,9 +4,9 @@ import type { ImportOperation } from './operation.js'
 /**
  * Where the import data is, as the plugin reads it. The plugin never writes.
  *
- * When a method throws or rejects, the reply is a 503, or is broken off when a part of it has been sent. An error with a 4xx
- * `statusCode` keeps that status. A return value of the wrong type is a 500, since a retry would not help; the log names the method.
- * A field of the wrong type in an operation or a staged record counts as left out.
+ * If a method throws or rejects, the reply is a 503. If part of the reply has been sent, it is aborted. An error with a 4xx `statusCode`
+ * keeps that status. A return value of the wrong type is a 500, because a retry would not help; the log names the method. A field of the
+ * wrong type in an operation or a staged record is ignored.
  */
 export interface ImportDataStore {
   /** The newest import operation, or null when there is none. */

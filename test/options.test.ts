@@ -39,9 +39,9 @@ const rows: Row[] = [
   ['route', route => ({ route }), 'an object of settings of the route', ['an object', 'missing']],
   ['route.schema', schema => ({ route: { schema } }), 'an object of members of a schema', ['an object', 'missing']],
   ...['method', 'url', 'path', 'handler', 'exposeHeadRoute', 'validatorCompiler', 'serializerCompiler', 'errorHandler'].map((name): Row =>
-    [`route.${name}`, value => ({ route: { [name]: value } }), 'left out: it is the plugin\'s own', ['missing']]),
+    [`route.${name}`, value => ({ route: { [name]: value } }), 'left out, because the plugin sets it', ['missing']]),
   ...['headers', 'response'].map((name): Row =>
-    [`route.schema.${name}`, value => ({ route: { schema: { [name]: value } } }), 'left out: it is the plugin\'s own', ['missing']])
+    [`route.schema.${name}`, value => ({ route: { schema: { [name]: value } } }), 'left out, because the plugin sets it', ['missing']])
 ]
 
 const CODE = 'FST_IMPORT_FILE_DATA_INVALID_OPTION'

@@ -120,9 +120,9 @@ const typed: Record<string, (app: FastifyInstance) => unknown> = {
     app.register(importFileData, { lookupUser, hasPermission, store, importers: { mine: 7 } }),
     // @ts-expect-error unknown option
     app.register(importFileData, { lookupUser, hasPermission, store, lookUpUser: lookupUser }),
-    // @ts-expect-error the plugin's own
+    // @ts-expect-error the plugin sets it
     app.register(importFileData, { lookupUser, hasPermission, store, route: { handler: () => {} } }),
-    // @ts-expect-error the plugin's own
+    // @ts-expect-error the plugin sets it
     app.register(importFileData, { lookupUser, hasPermission, store, route: { schema: { response: {} } } })
   ],
   'settings of the route are accepted': app =>

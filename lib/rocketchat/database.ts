@@ -58,8 +58,8 @@ export function rocketChatDatabase (
   demand('maxTimeMS', maxTimeMS, MILLISECONDS)
   const data = db.collection('rocketchat_import_data')
 
-  // MongoDB's own limit, `maxTimeMS`, does not help where the network or MongoDB itself stands still. So a read also ends here, at once,
-  // when it takes longer or when the caller is gone. The signal is for the driver, so that it gives up, too.
+  // MongoDB's own limit, `maxTimeMS`, does not help if the network or MongoDB itself hangs. So a read also ends here, at once, if it takes
+  // longer or the caller has disconnected. With the signal the driver gives up, too.
   function limitReads (caller?: AbortSignal) {
     const deadline = new AbortController()
     const signal = caller === undefined ? deadline.signal : AbortSignal.any([caller, deadline.signal])

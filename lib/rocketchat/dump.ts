@@ -17,7 +17,7 @@ export interface RocketChatDocuments {
 
 /**
  * The options of the plugin for Rocket.Chat's documents in memory. They are read at each call, so a host may change the arrays at any
- * time. They are never written to. A malformed document matches nothing, and is no error.
+ * time. They are never written to. Malformed documents are ignored.
  *
  * @throws InvalidOption when one of the collections is not an array
  */

@@ -3,8 +3,8 @@ import type { Batches } from '../store.js'
 import { directMessages } from './items.js'
 
 /**
- * How many records are converted to JSON at a time, and how many characters long records may make. With a half or the double of it, large
- * replies take more memory (docs/performance.md).
+ * The maximum number of records that are converted to JSON at a time, and the approximate length of their JSON. With other numbers of
+ * records, large replies take more memory (docs/performance.md).
  */
 const SLICE_SIZE = 128
 const SLICE_LENGTH = 64 * 1024
@@ -14,7 +14,7 @@ export class Part<Staged> {
   /** The records without an item: how many there are, and the position of the first, counted from 1. */
   leftOut: { count: number, first: number } | undefined
   #iterator: AsyncIterator<readonly Staged[]> | Iterator<readonly Staged[]> | undefined
-  /** The batch that is read ahead; undefined at the end of the batches, also later. */
+  /** The batch that is read ahead; resolves to undefined at the end of the batches. */
   #ahead: Promise<readonly Staged[] | undefined> | undefined
   #batch: readonly Staged[] | undefined
   #nextInBatch = 0

@@ -7,10 +7,10 @@ import { sendJson } from '../replies.js'
 const HIGH_WATER_MARK = 256 * 1024
 
 /**
- * Sends the text of a reply: whole, with a content-length, when it is only one chunk, otherwise as a stream. A failure before the first
- * chunk is thrown. A failure after it breaks the connection, so that an incomplete reply does not look complete.
+ * Sends the text of a reply: as a whole, with a content-length, if it is only one chunk, otherwise as a stream. A failure before the first
+ * chunk is thrown. A failure after it aborts the reply, so that it does not look complete.
  *
- * @param text yields chunks, and returns the last. The arrays are emptied: a generator keeps what it has yielded until it goes on
+ * @param text yields chunks, and returns the last. The arrays are emptied, because a generator keeps what it has yielded until it resumes
  * @param writeTimeout milliseconds that the caller may leave sent data unread
  */
 export async function sendText (reply: FastifyReply, text: AsyncGenerator<string[], string[]>, writeTimeout: number): Promise<FastifyReply> {
@@ -27,7 +27,7 @@ export async function sendText (reply: FastifyReply, text: AsyncGenerator<string
         if (done) this.push(null)
       } catch (failure) {
         if (!isDisconnected(reply)) {
-          reply.log.error({ err: failure }, 'The selection was broken off: the caller received incomplete JSON')
+          reply.log.error({ err: failure }, 'The selection was aborted: the caller received incomplete JSON')
           breakConnection(reply)
         }
         this.destroy()
@@ -42,28 +42,28 @@ export async function sendText (reply: FastifyReply, text: AsyncGenerator<string
   return sendJson(reply, stream)
 }
 
-// The end of an HTTP/1.0 reply, and of one with `Connection: close` behind some proxies, is the end of the connection. If the connection
-// were closed properly, the reply would look complete, so it is reset. Only TCP can be reset.
+// An HTTP/1.0 reply, and behind some proxies one with `Connection: close`, ends with the connection. If the connection were closed
+// normally, the reply would look complete, so it is reset. Only TCP can be reset.
 function breakConnection ({ raw }: FastifyReply): void {
   // An HTTP/2 stream that is destroyed without an error looks complete.
   const isHttp2 = 'stream' in raw
   const { socket } = raw
   if (!isHttp2 && socket?.remoteAddress !== undefined && !('encrypted' in socket)) socket.resetAndDestroy()
-  raw.destroy(isHttp2 ? new Error('The reply is broken off') : undefined)
+  raw.destroy(isHttp2 ? new Error('The reply is aborted') : undefined)
 }
 
 // The socket's timer restarts whenever bytes are written, so a slow reader is not dropped.
 function dropWhenUnread (reply: FastifyReply, writeTimeout: number): void {
   const { raw, log } = reply
   const { socket } = reply.request.raw
-  // The reply to a pipelined request has no socket until the one before is sent.
+  // The reply to a pipelined request has no socket until the previous reply is sent.
   const timeout = (raw.socket ?? reply.server.server).timeout || 0
-  // A callback is called only once over HTTP/2.
+  // Over HTTP/2, a callback is called only once.
   raw.setTimeout(writeTimeout, () => {})
   raw.on('timeout', () => {
     // With nothing left to send, the store is slow, and not the caller.
     if (raw.writableLength === 0) return
-    log.warn({ writeTimeout }, 'The caller has stopped reading: the connection is dropped')
+    log.warn({ writeTimeout }, 'The caller has stopped reading: the connection is closed')
     breakConnection(reply)
   })
   // Before Node.js sets the timer of a keep-alive connection.

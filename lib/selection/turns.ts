@@ -1,11 +1,11 @@
 import { setImmediate } from 'node:timers/promises'
 
-/** Ends when the last of the large replies that wait has had its turn. */
+/** Resolves when the last waiting reply has had its turn. */
 let queue = Promise.resolve()
 
 /**
- * Waits for a turn of the event loop. One waiting reply goes on in each iteration of the loop, so however many large replies are
- * under way, other work waits for one of them at most.
+ * Waits for a turn of the event loop. In each iteration of the loop, one waiting reply continues. So other work waits for at most one
+ * large reply, however many are in progress.
  */
 export function nextTurn (): Promise<void> {
   queue = queue.then(() => setImmediate())

@@ -5,13 +5,13 @@ import { channelItem, contactItem, userItem } from './items.js'
 import { Part } from './part.js'
 import { nextTurn } from './turns.js'
 
-/** The least length of a chunk in characters. */
+/** The minimum length of a chunk in characters. */
 const CHUNK_LENGTH = 64 * 1024
 
-/** How many characters are written in a turn of the event loop. */
+/** The number of characters that are written in a turn of the event loop. */
 const TURN_LENGTH = 512 * 1024
 
-/** How many characters a slice of records counts for at least: records that are left out take time, too. */
+/** The minimum number of characters that a slice of records counts as: records that are left out take time, too. */
 const LEAST_SLICE_LENGTH = 32 * 1024
 
 /**
@@ -63,7 +63,7 @@ export async function * writeSelection (
         // Hold no batch while waiting: with many callers, their batches would take most of the memory.
         if (turnLength < TURN_LENGTH && !(part.isBetweenBatches && chunks.length > 0)) continue
         if (chunks.length > 0) {
-          // A large reply needs the parts that were opened ahead only later, and a database may close their cursors until then.
+          // A large reply needs the other parts only later, and a database may close their cursors meanwhile.
           for (const other of parts) if (other !== part) other.close()
           call.isUnsent = false
           yield chunks

@@ -49,7 +49,7 @@ export class Preparation {
     this.check(operation)
   }
 
-  /** Notes what a run that has ended has made of its operation, so that a file that is loaded later counts as another upload. */
+  /** Notes the state in which a finished run left its operation, so that a file that is loaded later counts as another upload. */
   note (operation: Snapshot): void {
     const run = this.#runs.get(operation.id)
     // An operation whose file is loaded may be another upload already.
