@@ -7,8 +7,8 @@ import type { Settings } from './settings.js'
 import { StartupError } from './startup-error.js'
 
 /**
- * A server in front of Rocket.Chat, for hosts without another reverse proxy. It replies to `GET /api/v1/getImportFileData` itself, and
- * forwards everything else to `settings.rocketchatUrl`, WebSockets included. It does not listen yet.
+ * A server in front of Rocket.Chat, for use without another reverse proxy. It replies to `GET /api/v1/getImportFileData`, `/health` and
+ * `/ready` itself, and forwards everything else to `settings.rocketchatUrl`, including WebSockets. It does not listen yet.
  *
  * @throws StartupError when the import cannot be read, or a URL is missing or not valid
  */

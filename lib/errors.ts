@@ -88,7 +88,7 @@ export const isErrorStatus = (status: unknown): status is number => Number.isInt
 const isClientError = (failure: unknown) => failure instanceof Error && 'statusCode' in failure &&
   isErrorStatus(failure.statusCode) && failure.statusCode < 500
 
-/** An error whose `code` is one of the contract's, which the reply repeats as `errorType`. */
+/** An error with one of Rocket.Chat's codes, or one in the same style. The reply repeats it as `errorType`. */
 function replyError<Arguments extends unknown[] = []> (code: string, message: string, statusCode: number) {
   return class ReplyError extends createError<Arguments>(code, message, statusCode) {
     // @fastify/error writes every code in capitals.

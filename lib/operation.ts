@@ -27,7 +27,7 @@ export const countedKinds = ['total', 'completed', 'error', 'users', 'channels',
 /** How many records an operation has staged of each kind, has in total, has imported and has failed to import; each only once known. */
 export type ImportCount = { [kind in typeof countedKinds[number]]?: number }
 
-/** All of Rocket.Chat's statuses, by what they mean for the reply (contract.md, "What it does, step by step", 5). */
+/** All of Rocket.Chat's statuses, by what they mean for the reply. */
 const STATUSES = [
   /** A waiting reply, while the operation is valid. */
   ['waiting', [
@@ -87,7 +87,7 @@ interface OutcomeOptions { importers: Readonly<Record<string, string>>, prepare:
  * Finds what an operation means for the reply.
  *
  * @param operation the newest operation, or null
- * @throws OperationNotFound, ImporterNotDefined, OperationInvalid, FileFormatInvalid: the contract's errors
+ * @throws OperationNotFound, ImporterNotDefined, OperationInvalid, FileFormatInvalid
  */
 export function outcomeOf (operation: Snapshot | null, { importers, prepare }: OutcomeOptions): Outcome {
   if (operation === null) throw new OperationNotFound()

@@ -50,7 +50,7 @@ export function markAsPrivate ({ method }: FastifyRequest, reply: FastifyReply, 
 }
 
 /**
- * The error handler of the route. It replies in the contract's format, and logs what the caller may not see. It also handles errors
+ * The error handler of the route. It replies in Rocket.Chat's format, and logs what the caller may not see. It also handles errors
  * of the host's hooks on this route.
  */
 export function replyToError (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
@@ -68,7 +68,7 @@ export function replyToError (error: unknown, request: FastifyRequest, reply: Fa
 }
 
 /**
- * The reply to an error: the contract's errors and client errors (4xx) with their message, any other without details.
+ * The reply to an error: the plugin's errors and client errors (4xx) with their message, any other without details.
  *
  * @param thrown by the plugin or by a hook of the host
  * @param retryAfter the reply's `Retry-After` header, if it is set already: seconds
@@ -77,7 +77,7 @@ export function replyToError (error: unknown, request: FastifyRequest, reply: Fa
  */
 export function toErrorReply (thrown: unknown, retryAfter: unknown, replyStatus?: number): { statusCode: number, body: ErrorReply } {
   const { statusCode, message, code } = publicErrorOf(thrown, Number(retryAfter), replyStatus)
-  // The contract's two replies without a code.
+  // As in Rocket.Chat, these two replies have no code.
   if (thrown instanceof Unauthorized || thrown instanceof Forbidden) return { statusCode, body: { success: false, error: message } }
   const text = STATUS_CODES[statusCode] ?? 'Unknown'
   const errorType = typeof code === 'string' ? code : `error-${text.toLowerCase().replace(/[^a-z]+/g, '-')}`
