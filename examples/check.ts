@@ -167,7 +167,7 @@ async function checkPermission (db: Db, report: Report): Promise<void> {
   if (found === undefined) return
   const roles = Array.isArray(found?.roles) ? found.roles : []
   if (roles.length > 0) report('ok', 'permission run-import', `is granted to the roles ${roles.join(', ')}`)
-  else report('fix', 'permission run-import', 'is granted to no role, so every call gets a 403 reply. Grant it in Rocket.Chat: Administration, Permissions.')
+  else report('fix', 'permission run-import', 'is granted to no role, so every call gets a 403 reply. Grant it in Rocket.Chat: Workspace → Permissions.')
 }
 
 async function checkOperation (db: Db, rocketchatUrl: string | undefined, report: Report): Promise<void> {

@@ -528,7 +528,7 @@ t.test('the settings of the example server are documented with the defaults that
 
 t.test('the options that are documented are those that there are', async t => {
   const names = tableAfter('docs/embedding.md', '## Options').map(([name = '']) => name)
-  t.strictSame(tableAfter('README.md', '## Options').map(([name]) => name), names)
+  t.strictSame(tableAfter('README.md', '### Options').map(([name]) => name), names)
   const members = names.filter(name => name !== 'prefix').map(name => `${name}: true`)
   writeFileSync(join(folder, 'options.ts'), `
     import type { ImportFileDataOptions } from 'fastify-import-file-data'
