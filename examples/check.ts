@@ -131,7 +131,7 @@ async function checkCollection (collection: Collection, report: Report): Promise
   if (found === undefined) return
   if (found === null) {
     if (name.startsWith('rocketchat_import')) return report('note', name, 'is empty: no import has been started yet, or nothing is staged')
-    return report('fix', name, `is empty, but never is in a Rocket.Chat database. Is ${collection.dbName} the right database in MONGODB_URL?`)
+    return report('fix', name, `is empty, but a Rocket.Chat database always has documents in it. Is ${collection.dbName} the right database in MONGODB_URL?`)
   }
   if (name !== 'rocketchat_import_data') {
     const count = await ask(collection.estimatedDocumentCount({ maxTimeMS }), name, report)

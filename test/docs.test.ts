@@ -182,7 +182,7 @@ async function startProgress (t: Test): Promise<string> {
   return app.listen({ host: '127.0.0.1', port: 0 })
 }
 
-/** A server that breaks off each reply. */
+/** A server that aborts each reply. */
 async function startBroken (t: Test): Promise<string> {
   const app = Fastify({ forceCloseConnections: true })
   t.teardown(() => app.close())
