@@ -1,5 +1,5 @@
 import rateLimit from '@fastify/rate-limit'
-import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyPluginAsync, type FastifyReply, type FastifyRequest } from 'fastify'
 import pretty from 'pino-pretty'
 import { type ImportDataStore, type Prepare, importFileData } from '../lib/index.js'
 import { type RocketChatDocuments, type RocketChatOptions, rocketChatDump } from '../lib/rocketchat/index.js'
@@ -58,13 +58,22 @@ export async function createImportApi (settings: Settings, serve?: Serve): Promi
     await app.register(health, { store: source.store })
     // A separate scope, so that the rate limit and the metrics apply to this route only.
     await app.register(async api => {
-      if (max > 0) await api.register(rateLimit, { max, timeWindow: '1 minute' })
+      if (max > 0) {
+        await api.register(rateLimit, { max, timeWindow: '1 minute' })
+        api.addHook('onSend', sendTimeOfReset)
+      }
       const options = { ...source, ...(prepareBy && { prepare: prepareBy(source.store) }) }
       await api.register(importFileData, {
         prefix: '/api/v1', ...(settings.metricsPort === undefined ? options : measure(api, options, settings))
       })
     })
   }
+}
+
+// For Rocket.Chat's clients: there, X-RateLimit-Reset is a time in milliseconds since 1970, and not a number of seconds.
+async function sendTimeOfReset (_request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  const seconds = reply.getHeader('X-RateLimit-Reset')
+  if (seconds !== undefined) reply.header('X-RateLimit-Reset', Date.now() + Number(seconds) * 1000)
 }
 
 // Documents are loaded before the server is created: a large folder may take longer than Fastify's plugin timeout of ten seconds.

@@ -45,7 +45,7 @@ export const OperationNotFound = replyError('error-operation-not-found', 'Import
 export const ImporterNotDefined = replyError<[key: string]>(
   'error-importer-not-defined', 'The importer (%s) has no import class defined.', 400)
 
-/** The operation is being prepared, but a later one has made it invalid. */
+/** The operation is being prepared, but has become invalid. */
 export const OperationInvalid = replyError('error-import-operation-invalid', 'Invalid Import Operation', 400)
 
 /** The operation failed, or its `prepare` did. */

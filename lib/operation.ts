@@ -9,7 +9,7 @@ export interface ImportOperation {
   status: ImportStatus | (string & {})
   /** The key of its importer, such as `slack`: one of the option `importers`. */
   importerKey?: string
-  /** False once a later import has made this one invalid. */
+  /** False once the import has become invalid, for example because another import is about to begin. */
   valid?: boolean
   /** The path of the uploaded file. It is never opened and never sent: only whether there is one matters. */
   file?: string | null
@@ -27,7 +27,7 @@ export const countedKinds = ['total', 'completed', 'error', 'users', 'channels',
 /** How many records an operation has staged of each kind, has in total, has imported and has failed to import; each only once known. */
 export type ImportCount = { [kind in typeof countedKinds[number]]?: number }
 
-/** All of Rocket.Chat's statuses, by what they mean for the reply. */
+/** All of Rocket.Chat's statuses, by what they mean for the reply (contract.md, "What it does, step by step", 5). */
 const STATUSES = [
   /** A waiting reply, while the operation is valid. */
   ['waiting', [

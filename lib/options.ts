@@ -92,7 +92,7 @@ export interface ImportFileDataOptions<User extends object = object> {
 /** The options after the check, with every default. */
 export type ResolvedOptions = Required<Omit<ImportFileDataOptions, 'prepare'>> & { prepare: Prepare | undefined }
 
-/** Rocket.Chat's importers: the display name of each by its key. */
+/** Rocket.Chat's importers (contract.md, step 4): the display name of each by its key. */
 export const rocketChatImporters: Readonly<Record<string, string>> = Object.freeze({
   csv: 'CSV',
   slack: 'Slack',

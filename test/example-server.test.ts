@@ -438,17 +438,19 @@ t.test('an invalid LOG_LEVEL is reported with a one-line message', async t => {
 
 // The rate limit.
 
-t.test('calls beyond RATE_LIMIT get a 429 reply in the error format, with the seconds to wait', async t => {
+t.test('calls beyond RATE_LIMIT get a 429 reply in the error format, with the seconds to wait and the time when the limit is reset', async t => {
+  const now = Date.UTC(2026, 0, 1)
+  t.intercept(Date, 'now', { value: () => now })
   const app = await build(t, { RATE_LIMIT: '2' })
   const first = await call(app)
   t.equal(first.statusCode, 200)
-  t.match(first.headers, { 'x-ratelimit-limit': '2', 'x-ratelimit-remaining': '1', 'x-ratelimit-reset': '60' })
+  t.match(first.headers, { 'x-ratelimit-limit': '2', 'x-ratelimit-remaining': '1', 'x-ratelimit-reset': String(now + 60_000) })
   t.equal((await call(app)).statusCode, 200)
   const reply = await call(app)
   const seconds = reply.headers['retry-after']
   t.equal(reply.statusCode, 429)
   t.match(seconds, /^[1-9]\d?$/)
-  t.match(reply.headers, { 'x-ratelimit-limit': '2', 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': seconds })
+  t.match(reply.headers, { 'x-ratelimit-limit': '2', 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': String(now + Number(seconds) * 1000) })
   t.equal(reply.body, `{"success":false,"error":"Error, too many requests. Please slow down. You must wait ${seconds} seconds ` +
     'before trying this endpoint again. [error-too-many-requests]","errorType":"error-too-many-requests"}')
 })

@@ -5,7 +5,7 @@ import type { ImportFileDataOptions } from '../options.js'
 import { bsonType, plainValue } from '../plain-value.js'
 import type { StagedChannel, StagedContact, StagedUser } from '../store.js'
 
-// Rocket.Chat's documents, with the fields that the reply needs.
+// Rocket.Chat's documents (contract.md, "Documents"), with the fields that the reply needs.
 
 /** A document of the collection `users`. */
 export interface UserDocument {

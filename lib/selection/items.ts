@@ -10,7 +10,7 @@ export const directMessages: ChannelItem = Object.freeze({
   channel_id: '__directMessages__', name: 'Direct Messages', is_archived: false, do_import: true, is_private: true, is_direct: true
 })
 
-/** The item of a staged user, or undefined when it has no import id. */
+/** The item of a staged user (contract.md, step 6), or undefined when it has no import id. */
 export function userItem ({ importIds, username, emails, deleted, type }: StagedUser): UserItem | undefined {
   const id = first(importIds)
   if (!id) return undefined
@@ -26,7 +26,7 @@ export function userItem ({ importIds, username, emails, deleted, type }: Staged
 }
 
 /**
- * The item of a staged channel, or undefined when it has no import id. For a direct channel, and for one with
+ * The item of a staged channel (contract.md, step 6), or undefined when it has no import id. For a direct channel, and for one with
  * the id of `directMessages`, this is `directMessages`, the same object each time.
  */
 export function channelItem ({ importIds, name, t, archived }: StagedChannel): ChannelItem | undefined {
@@ -43,7 +43,7 @@ export function channelItem ({ importIds, name, t, archived }: StagedChannel): C
   }
 }
 
-/** The item of a staged contact, or undefined when it has no import id. */
+/** The item of a staged contact (contract.md, step 6), or undefined when it has no import id. */
 export function contactItem ({ importIds, name, emails, phones }: StagedContact): ContactItem | undefined {
   const id = first(importIds)
   if (!id) return undefined
