@@ -1,7 +1,7 @@
 import type { Collection, Db, Document } from 'mongodb'
 import { asksForHelp, isScript } from './launch.js'
 import { createClient, isEmpty } from './read-database.js'
-import { checkUsage } from './settings.js'
+import { checkUsage, readRocketChatUrl } from './settings.js'
 import { StartupError } from './startup-error.js'
 
 /** The time limit of a query, in milliseconds. */
@@ -39,7 +39,7 @@ export async function check (env: NodeJS.ProcessEnv, output: Output, args: reado
       return true
     }
     if (!env.MONGODB_URL) throw new StartupError('MONGODB_URL is not set: set it to mongodb://host:port/database.')
-    await checkDatabase(env.MONGODB_URL, env.ROCKETCHAT_URL, report)
+    await checkDatabase(env.MONGODB_URL, readRocketChatUrl(env), report)
   } catch (failure) {
     if (!(failure instanceof StartupError)) throw failure
     report('fix', 'settings', failure.message)

@@ -42,8 +42,10 @@ export async function loadDump (dataDir: string): Promise<RocketChatDocuments> {
     throw new StartupError(`${dataDir} is not a folder: set DATA_DIR to one with rocketchat_import.json, ` +
       'rocketchat_import_data.json, users.json and rocketchat_permissions.json, as mongoexport writes them.')
   }
+  const shortestFirst = files.toSorted((one, other) => one.length - other.length)
   async function read<Document> (collection: Collection): Promise<Document[]> {
-    const name = ENDINGS.map(ending => collection + ending).find(name => files?.includes(name)) ?? `${collection}.json`
+    // MongoDB Compass puts the name of the database and a dot in front.
+    const [name = `${collection}.json`] = ENDINGS.flatMap(ending => shortestFirst.filter(file => `.${file}`.endsWith(`.${collection}${ending}`)))
     return await readCollection(join(dataDir, name), collection)
   }
   return {

@@ -1,7 +1,7 @@
 import rateLimit from '@fastify/rate-limit'
 import Fastify, { type FastifyInstance, type FastifyPluginAsync, type FastifyReply, type FastifyRequest } from 'fastify'
 import pretty from 'pino-pretty'
-import { type ImportDataStore, type Prepare, importFileData } from '../lib/index.js'
+import { importFileData } from '../lib/index.js'
 import { type RocketChatDocuments, type RocketChatOptions, rocketChatDump } from '../lib/rocketchat/index.js'
 import { apiReference } from './api-reference.js'
 import { answerClientError, answerError, answerFrameworkError, answerNotFound } from './error-replies.js'
@@ -10,10 +10,9 @@ import { type Launched, type Output, isScript, launch } from './launch.js'
 import { loadDump } from './load-dump.js'
 import { measure } from './metrics.js'
 import { page } from './page.js'
-import { endpointOf, prepareByRocketChat } from './prepare-by-rocketchat.js'
+import { prepareByRocketChat } from './prepare-by-rocketchat.js'
 import { readDatabase } from './read-database.js'
 import { SAMPLE_CREDENTIALS, SAMPLE_IMPORT, type Settings } from './settings.js'
-import { StartupError } from './startup-error.js'
 
 /** Makes the plugin's options from documents in memory. The demo passes its own. */
 export type Serve = (documents: RocketChatDocuments) => RocketChatOptions
@@ -51,7 +50,6 @@ export async function buildServer (settings: Settings, output: Output = process.
 export async function createImportApi (settings: Settings, serve?: Serve): Promise<FastifyPluginAsync> {
   const { rateLimit: max, rocketchatUrl } = settings
   const openSource = await createSource(settings, serve)
-  const prepareBy = rocketchatUrl === undefined || serve ? undefined : readBy(rocketchatUrl)
   return async app => {
     for (const warning of warningsAbout(settings, serve)) app.log.warn(warning)
     const source = openSource(app)
@@ -62,7 +60,7 @@ export async function createImportApi (settings: Settings, serve?: Serve): Promi
         await api.register(rateLimit, { max, timeWindow: '1 minute' })
         api.addHook('onSend', sendTimeOfReset)
       }
-      const options = { ...source, ...(prepareBy && { prepare: prepareBy(source.store) }) }
+      const options = { ...source, ...(rocketchatUrl && !serve && { prepare: prepareByRocketChat(rocketchatUrl, source.store) }) }
       await api.register(importFileData, {
         prefix: '/api/v1', ...(settings.metricsPort === undefined ? options : measure(api, options, settings))
       })
@@ -85,16 +83,6 @@ async function createSource (settings: Settings, serve: Serve = rocketChatDump):
   return app => {
     if (documents.users.length === 0) app.log.warn(`${dataDir} has no users, so no call is authorized: export the collection users of Rocket.Chat`)
     return source
-  }
-}
-
-function readBy (rocketchatUrl: string): (store: ImportDataStore) => Prepare {
-  try {
-    endpointOf(rocketchatUrl)
-    return store => prepareByRocketChat(rocketchatUrl, store)
-  } catch {
-    // Without the value, which may contain a password.
-    throw new StartupError('ROCKETCHAT_URL is not an HTTP or HTTPS URL without a query: set it to the URL of Rocket.Chat itself, such as http://localhost:3001.')
   }
 }
 

@@ -2,6 +2,7 @@ import { isIP } from 'node:net'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import proxyAddr from '@fastify/proxy-addr'
+import { endpointOf } from './prepare-by-rocketchat.js'
 import { StartupError } from './startup-error.js'
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
@@ -100,11 +101,26 @@ export function readSettings (env: NodeJS.ProcessEnv): Settings {
     port,
     dataDir: resolve(read('DATA_DIR') || SAMPLE_IMPORT),
     mongodbUrl: read('MONGODB_URL') || undefined,
-    rocketchatUrl: read('ROCKETCHAT_URL') || undefined,
+    rocketchatUrl: readRocketChatUrl(env),
     rateLimit: readInteger('RATE_LIMIT', read('RATE_LIMIT'), 1_000_000, ' (calls per minute and address; 0 for no limit)'),
     trustProxy: readTrustProxy(read('TRUST_PROXY')),
     logLevel: readLogLevel(read('LOG_LEVEL')),
     metricsPort: readMetricsPort(read('METRICS_PORT'), port)
+  }
+}
+
+/**
+ * Reads `ROCKETCHAT_URL`.
+ *
+ * @throws StartupError if it is not valid
+ */
+export function readRocketChatUrl ({ ROCKETCHAT_URL: url }: NodeJS.ProcessEnv): string | undefined {
+  try {
+    if (url) endpointOf(url)
+    return url || undefined
+  } catch {
+    // Without the value, which may contain a password.
+    throw new StartupError('ROCKETCHAT_URL is not an HTTP or HTTPS URL without a query: set it to the URL of Rocket.Chat itself, such as http://localhost:3001.')
   }
 }
 

@@ -235,7 +235,8 @@ t.test('a database that is down has to be fixed', async t => {
 t.test('missing and invalid settings have to be fixed', async t => {
   for (const [env, problem] of [
     [{}, /^fix {3}settings: MONGODB_URL is not set/],
-    [{ MONGODB_URL: 'mongodb://localhost:27017' }, /^fix {3}settings: MONGODB_URL names no database/]
+    [{ MONGODB_URL: 'mongodb://localhost:27017' }, /^fix {3}settings: MONGODB_URL names no database/],
+    [{ MONGODB_URL: 'mongodb://localhost/rocketchat', ROCKETCHAT_URL: 'rocketchat:3000' }, /^fix {3}settings: ROCKETCHAT_URL is not an HTTP/]
   ] as const) {
     const { isFine, text } = await run(env)
     t.notOk(isFine)

@@ -351,6 +351,14 @@ t.test('of the files of a collection, JSON is preferred to gzip, and both to BSO
   }
 })
 
+t.test('the files may have the name of the database in front, as MongoDB Compass writes it', async t => {
+  const files = Object.entries(dump()).map(([name, text]) => [`rocketchat.${name}`, text])
+  t.equal((await call(await build(t, { DATA_DIR: t.testdir(Object.fromEntries(files)) }))).statusCode, 200)
+  const exact = dump({ 'rocketchat_import_data.json': [staged('user', { importIds: ['U1'] })] })
+  const both = await build(t, { DATA_DIR: t.testdir({ ...Object.fromEntries(files), ...exact }) })
+  t.equal((await call(both)).json().users.length, 1, 'a file without it is preferred')
+})
+
 t.test('integers beyond 2^53 keep their digits in every notation', async t => {
   const ids = ['9007199254740993', '-9223372036854775808', '9223372036854775807', '18446744073709551616', '7', '1.5']
   const written = [
