@@ -33,8 +33,6 @@ function errorReply (description: string, example: Error) {
   return { ...errorReplySchema, description, examples: [toErrorReply(example, 60).body] }
 }
 
-const CREDENTIAL_HEADERS = 'X-User-Id, X-Auth-Token'
-
 /**
  * An `onSend` hook: every reply is private to its caller (RFC 9111, 5.2.2.7), and its media type is not to be guessed. It runs after
  * the host's `onSend` hooks, so it adds to their `Vary`.
@@ -44,8 +42,7 @@ export function markAsPrivate ({ method }: FastifyRequest, reply: FastifyReply, 
   if (method === 'OPTIONS') return done()
   reply.header('Cache-Control', 'private, no-cache')
   reply.header('X-Content-Type-Options', 'nosniff')
-  const vary = reply.getHeader('Vary')
-  reply.header('Vary', vary === undefined ? CREDENTIAL_HEADERS : append(String(vary), CREDENTIAL_HEADERS))
+  reply.header('Vary', append(String(reply.getHeader('Vary') ?? ''), 'X-User-Id, X-Auth-Token'))
   done()
 }
 
