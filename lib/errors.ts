@@ -90,9 +90,8 @@ const isClientError = (failure: unknown) => failure instanceof Error && 'statusC
 
 /** An error with one of Rocket.Chat's codes, or one in the same style. The reply repeats it as `errorType`. */
 function replyError<Arguments extends unknown[] = []> (code: string, message: string, statusCode: number) {
-  return class ReplyError extends createError<Arguments>(code, message, statusCode) {
+  return class ReplyError extends createError<string, number, Arguments>(code, message, statusCode) {
     // @fastify/error writes every code in capitals.
     override code = code
-    override statusCode = statusCode
   }
 }
