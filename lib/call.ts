@@ -1,31 +1,23 @@
 import type { Writable } from 'node:stream'
-import type { FastifyBaseLogger, FastifyReply } from 'fastify'
+import type { FastifyReply } from 'fastify'
 import type { StoreContext } from './store.js'
 
-/** One call of the route: the context that the store gets. */
-export class Call implements StoreContext {
-  /** Aborted when nothing more has to be read. */
-  readonly signal: AbortSignal
-  readonly log: FastifyBaseLogger
-  // Private at run time, too: a store must see neither the token nor any other member than those of its context.
-  readonly #reply: FastifyReply
-  readonly #controller = new AbortController()
-  #isUnsent = false
-
-  constructor (reply: FastifyReply) {
-    this.#reply = reply
-    this.log = reply.log
-    this.signal = this.#controller.signal
-    onClose(reply, () => this.#abortIfOver())
-    this.#abortIfOver()
-  }
-
+/** One call of the route. */
+export class Call {
+  /** What the store gets. It must not see the rest of the call, which leads to the token. */
+  readonly context: StoreContext
   /**
    * Whether the selection is being read and no part of it has been sent. If the reply ends meanwhile, a `handlerTimeout` or a hook of the
    * host has ended it.
    */
-  get isUnsent (): boolean { return this.#isUnsent }
-  set isUnsent (isUnsent: boolean) { this.#isUnsent = isUnsent }
+  isUnsent = false
+  readonly #controller = new AbortController()
+
+  constructor (private readonly reply: FastifyReply) {
+    this.context = { signal: this.#controller.signal, log: reply.log }
+    onClose(reply, () => this.#abortIfOver())
+    this.#abortIfOver()
+  }
 
   /** Aborts the signal. Only the first reason counts. */
   abort (reason?: unknown): void { this.#controller.abort(reason) }
@@ -33,12 +25,12 @@ export class Call implements StoreContext {
   /** Throws the reason when the signal is aborted, the caller has disconnected, or the reply was ended by something else. */
   throwIfAborted (): void {
     this.#abortIfOver()
-    this.signal.throwIfAborted()
+    this.context.signal.throwIfAborted()
   }
 
   #abortIfOver (): void {
-    if (isDisconnected(this.#reply)) this.abort(new Error('The caller has disconnected'))
-    else if (this.#reply.raw.writableEnded && this.isUnsent) this.abort(new Error('The reply has ended'))
+    if (isDisconnected(this.reply)) this.abort(new Error('The caller has disconnected'))
+    else if (this.reply.raw.writableEnded && this.isUnsent) this.abort(new Error('The reply has ended'))
   }
 }
 

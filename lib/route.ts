@@ -30,7 +30,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     const outcome = outcomeOf(latest, options)
     const { operation, name, meaning } = outcome
     if (meaning === 'unknown') {
-      call.log.warn({ status: operation.status }, 'The import operation has an unknown status: the reply is the selection of what is staged')
+      request.log.warn({ status: operation.status }, 'The import operation has an unknown status: the reply is the selection of what is staged')
     }
     if (meaning === 'loaded') preparation?.require(operation, request.getDecorator<Caller>(kCaller).credentials, request.log)
     if (meaning === 'waiting') preparation?.check(operation)
@@ -47,7 +47,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   }
 
   async function latestOperation (call: Call): Promise<Snapshot | null> {
-    const operation = await store.latestOperation(call) ?? null
+    const operation = await store.latestOperation(call.context) ?? null
     if (operation !== null && !isObject(operation)) throw new InvalidStoreAnswer('latestOperation', 'an operation, or null')
     return operation && snapshotOf(operation)
   }

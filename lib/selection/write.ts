@@ -1,6 +1,6 @@
 import type { Call } from '../call.js'
 import { InvalidStoreAnswer } from '../errors.js'
-import type { ImportDataStore } from '../store.js'
+import type { ImportDataStore, StoreContext } from '../store.js'
 import { channelItem, contactItem, userItem } from './items.js'
 import { Part } from './part.js'
 import { nextTurn } from './turns.js'
@@ -30,10 +30,11 @@ export async function * writeSelection (
   name: string | undefined,
   confirm: () => Promise<void>
 ): AsyncGenerator<string[], string[]> {
+  const { context } = call
   const parts = [
-    new Part('users', () => store.users(call), userItem),
-    new Part('channels', () => store.channels(call), channelItem),
-    new Part('contacts', () => store.contacts?.(call) ?? [], contactItem)
+    new Part('users', () => store.users(context), userItem),
+    new Part('channels', () => store.channels(context), channelItem),
+    new Part('contacts', () => store.contacts?.(context) ?? [], contactItem)
   ]
   const chunks: string[] = []
   let isComplete = false
@@ -42,7 +43,7 @@ export async function * writeSelection (
   try {
     call.isUnsent = true
     call.throwIfAborted()
-    const count = countMessages(store, call)
+    const count = countMessages(store, context)
     // Fail early: the count is the last to be needed, but may be the first to fail.
     count.catch(failure => call.abort(failure))
     await Promise.all(parts.map(part => part.open()))
@@ -79,7 +80,7 @@ export async function * writeSelection (
     await confirm()
     if (parts.some(({ leftOut }) => leftOut)) {
       const leftOut = Object.fromEntries(parts.map(({ name, leftOut }) => [name, leftOut]))
-      call.log.warn({ leftOut }, 'Staged records without an import id were left out of the selection: their number, and the position of the first')
+      context.log.warn({ leftOut }, 'Staged records without an import id were left out of the selection: their number, and the position of the first')
     }
     isComplete = true
     call.isUnsent = false
@@ -94,8 +95,8 @@ export async function * writeSelection (
   return [text]
 }
 
-async function countMessages (store: ImportDataStore, call: Call): Promise<number> {
-  const count = await store.countMessages(call)
+async function countMessages (store: ImportDataStore, context: StoreContext): Promise<number> {
+  const count = await store.countMessages(context)
   if (!Number.isSafeInteger(count) || count < 0) throw new InvalidStoreAnswer('countMessages', 'a whole number, 0 or more')
   return count
 }
