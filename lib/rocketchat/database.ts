@@ -107,13 +107,10 @@ export function rocketChatDatabase (
       },
       users: ({ signal }) => staged({ dataType: 'user' }, ['importIds', 'username', 'emails', 'deleted', 'type'], signal),
       async * channels ({ signal }) {
-        const filter = { dataType: 'channel', 'data.t': 'd' }
-        const direct = findOne<rocketChat.StagedDocument>('rocketchat_import_data', filter, { projection: { 'data.t': 1 } }, signal)
-        // Avoids an unhandled rejection when the other channels fail first.
-        direct.catch(() => {})
         yield * staged({ dataType: 'channel', 'data.t': { $ne: 'd' } }, ['importIds', 'name', 't', 'archived'], signal)
-        const document = await direct
-        if (document !== null) yield [rocketChat.dataOf(document)]
+        const filter = { dataType: 'channel', 'data.t': 'd' }
+        const direct = await findOne<rocketChat.StagedDocument>('rocketchat_import_data', filter, { projection: { 'data.t': 1 } }, signal)
+        if (direct !== null) yield [rocketChat.dataOf(direct)]
       },
       contacts: ({ signal }) => staged({ dataType: 'contact' }, ['importIds', 'name', 'emails', 'phones'], signal),
       countMessages ({ signal }) {
