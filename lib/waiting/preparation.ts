@@ -37,15 +37,14 @@ export class Preparation {
   require (operation: Snapshot, credentials: Credentials, log: FastifyBaseLogger): void {
     const run = this.#runs.get(operation.id)
     if (run === undefined) return this.#start(operation, false, credentials, log)
-    if (run.endedAt !== undefined && isNewer(operation, run.endedFor ?? run.startedFor)) {
+    if (run.endedAt === undefined) return
+    if (isNewer(operation, run.endedFor ?? run.startedFor)) {
       // A file that was uploaded during a run needs another run. An operation that the run itself changed looks the same, unless the
       // file is another one: so without another file there is only one more run.
       const isRepeat = run.endedFor === undefined
       if (!(isRepeat && run.isRepeat) || operation.file !== run.startedFor.file) return this.#start(operation, isRepeat, credentials, log)
     }
-    if (run.endedAt !== undefined && !run.hasFailed && Date.now() - run.endedAt >= this.patience) {
-      this.#fail(run, new PreparationWithoutEffect(), log)
-    }
+    if (!run.hasFailed && Date.now() - run.endedAt >= this.patience) this.#fail(run, new PreparationWithoutEffect(), log)
     this.check(operation)
   }
 
