@@ -37,15 +37,14 @@ export class Part<Staged> {
   /** Whether no batch is held in memory. */
   get isBetweenBatches (): boolean { return this.#batch === undefined }
 
-  /** Opens the batches, and reads the first ahead. Throws what the store throws, and InvalidStoreAnswer. */
-  async open (): Promise<void> {
-    this.#ahead = this.#read()
-    await this.#ahead
+  /** Opens the batches when they are not open, and reads the next one ahead. Throws what the store throws, and InvalidStoreAnswer. */
+  async open (): Promise<readonly Staged[] | undefined> {
+    return await (this.#ahead ??= this.#read())
   }
 
-  /** The JSON of the next items, without brackets, or undefined at the end. Opens the batches when they are not open. Throws as `open` does. */
+  /** The JSON of the next items, without brackets, or undefined at the end. Opens the batches, and throws, as `open` does. */
   async next (): Promise<string | undefined> {
-    this.#batch ??= await (this.#ahead ??= this.#read())
+    this.#batch ??= await this.open()
     if (this.#batch === undefined) return JSON.stringify(this.#rest.shift())
     this.#ahead = undefined
     const records = this.#batch.slice(this.#nextInBatch, this.#nextInBatch += this.#sliceSize)
