@@ -73,9 +73,8 @@ function toCount (count: object): ImportCount {
 }
 
 /** Whether a user has one of the roles that have a permission. */
-export function hasRoleOf (user: UserDocument | null | undefined, permission: PermissionDocument | null | undefined): boolean {
-  const held = user?.roles
+export function hasRoleOf ({ roles }: UserDocument, permission: PermissionDocument | null | undefined): boolean {
   const granted = permission?.roles
   // A string has `includes`, too, which would find a part of it.
-  return Array.isArray(held) && Array.isArray(granted) && held.some(role => typeof role === 'string' && granted.includes(role))
+  return Array.isArray(roles) && Array.isArray(granted) && roles.some(role => typeof role === 'string' && granted.includes(role))
 }
