@@ -19,17 +19,26 @@ export type { Batches, ImportDataStore, StagedChannel, StagedContact, StagedUser
 
 type Options<User extends object> = { hasPermission: HasPermission<User> } & ImportFileDataOptions<User>
 
-type Plugin = FastifyPluginAsync<Options<object>>
+type PluginFunction = FastifyPluginAsync<Options<object>>
+
+/**
+ * The type of the plugin only. `default`, which fastify-plugin sets, distinguishes it: without a property that no function of the host has,
+ * TypeScript would type the parameters of such a function by the overload below before it takes another.
+ */
+interface Plugin extends PluginFunction {
+  readonly default: Plugin
+}
 
 declare module 'fastify' {
   // Infers the type of the user for `hasPermission` from `lookupUser`, which TypeScript does only for a type parameter of the call.
-  // The type parameters of the interface have to be the same as Fastify's.
+  // The type parameters of the interface have to be the same as Fastify's. `Given` is one, too, so that the type of the parameter is not
+  // the context in which a call such as `fp(async (instance, opts: Options) => {})` is inferred.
   /* eslint-disable @typescript-eslint/no-unused-vars */
   interface FastifyRegister<
     T = void, RawServer extends RawServerBase = RawServerDefault, TypeProviderDefault extends FastifyTypeProvider = FastifyTypeProvider,
     LoggerDefault extends FastifyBaseLogger = FastifyBaseLogger
   > {
-    <User extends object>(plugin: Plugin | Promise<{ default: Plugin }>, options: FastifyRegisterOptions<Options<User>>): T
+    <User extends object, Given extends Plugin | Promise<{ default: Plugin }>>(plugin: Given, options: FastifyRegisterOptions<Options<User>>): T
   }
 }
 
@@ -46,7 +55,7 @@ const registrations = new WeakMap<object, number>()
 
 // Adds the route with its hooks and its error handler. Rejects other methods on its path, and every path below it, so that no such request
 // reaches a wildcard route of the host, such as a proxy's.
-const plugin: Plugin = async (instance, options) => {
+const plugin: PluginFunction = async (instance, options) => {
   const resolved = resolveOptions(options)
   const { route } = resolved
   const { handlerTimeout }: FastifyServerOptions = instance.initialConfig
@@ -104,7 +113,7 @@ export const importFileData: Plugin = fp(plugin, {
   // 5.9.0 to 5.11.0 cut replies in progress when the server closes (fastify issue 6889).
   fastify: '>=5.3.2 <5.9.0 || ^5.11.1',
   encapsulate: true
-})
+}) as Plugin
 export default importFileData
 
 // Runs before a body is read. If the host has @fastify/cors, that has replied to a preflight already.

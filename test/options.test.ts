@@ -95,7 +95,7 @@ t.test('an object that is not a plain one, such as a Map, fails the registration
 t.test('a registration without options fails, and the error names the first required option', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
-  const untypedPlugin = importFileData as FastifyPluginAsync
+  const untypedPlugin = importFileData as unknown as FastifyPluginAsync
   await t.rejects(async () => await app.register(untypedPlugin), invalid('lookupUser', 'a function', 'missing'))
 })
 

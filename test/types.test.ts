@@ -172,6 +172,23 @@ t.test('the plugin does not change the host\'s Fastify types', async t => {
   t.strictSame(compile(folder, ['host.ts']), [])
 })
 
+t.test('the plugin does not change the types of the host\'s other plugins', async t => {
+  const { folder } = buildPackage(t, {
+    'host.ts': `
+      import 'fastify-import-file-data'
+      import Fastify from 'fastify'
+      import fp from 'fastify-plugin'
+      interface Options { size: number }
+      const app = Fastify()
+      app.register(async (instance, options) => { instance.log.info(options.size.toFixed()) }, { size: 1 })
+      app.register(async (instance, options) => { instance.log.info(options.size.toFixed()) }, parent => ({ size: parent.prefix.length }))
+      app.register((instance, options, done) => { instance.log.info(options.size.toFixed()); done() }, parent => ({ size: parent.prefix.length }))
+      app.register(fp(async (instance, options: Options) => { instance.log.info(options.size.toFixed()) }), { size: 1 })
+      app.register(fp((instance, options: Options, done) => { instance.log.info(options.size.toFixed()); done() }), () => ({ size: 1 }))`
+  })
+  t.strictSame(compile(folder, ['host.ts']), [])
+})
+
 t.test('the error for a missing or misspelt option names it', async t => {
   const { folder } = buildPackage(t, {
     'host.ts': `
