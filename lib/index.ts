@@ -110,8 +110,8 @@ const plugin: PluginFunction = async (instance, options) => {
  */
 export const importFileData: Plugin = fp(plugin, {
   name: 'fastify-import-file-data',
-  // 5.9.0 to 5.11.0 cut replies in progress when the server closes (fastify issue 6889).
-  fastify: '>=5.3.2 <5.9.0 || ^5.11.1',
+  // 5.9.0 to 5.11.0 cut replies in progress when the server closes (fastify issue 6889). 5.11.1 reports itself as 5.11.0.
+  fastify: '>=5.3.2 <5.9.0 || ^5.11.2',
   encapsulate: true
 }) as Plugin
 export default importFileData

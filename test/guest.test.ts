@@ -538,8 +538,8 @@ t.test('versions of Fastify 5 that are too old, or abort replies when they close
     Object.defineProperty(app, 'version', { value: version })
     await app.register(importFileData, optionsOf())
   }
-  for (const version of ['5.3.2', '5.8.5', '5.11.1', '5.12.8', '5.99.0']) await t.resolves(register(version), version)
-  for (const version of ['4.29.1', '5.3.1', '5.9.0', '5.9.1', '5.10.0', '5.11.0', '6.0.0']) {
+  for (const version of ['5.3.2', '5.8.5', '5.11.2', '5.12.8', '5.99.0']) await t.resolves(register(version), version)
+  for (const version of ['4.29.1', '5.3.1', '5.9.0', '5.9.1', '5.10.0', '5.11.0', '5.11.1', '6.0.0']) {
     await t.rejects(register(version), { code: 'FST_ERR_PLUGIN_VERSION_MISMATCH', message: /fastify-import-file-data/ }, version)
   }
 })
