@@ -26,6 +26,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const call = new Call(reply)
     const latest = await latestOperation(call)
+    if (reply.sent) return reply
     if (latest !== null) preparation?.note(latest)
     const outcome = outcomeOf(latest, options)
     const { operation, name, meaning } = outcome
@@ -62,6 +63,8 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     try {
       return await handle(request, reply)
     } catch (failure) {
+      // By a `handlerTimeout` or a hook of the host.
+      if (reply.sent) return reply
       if (!(failure instanceof OperationChanged)) throw failure
       return await handle(request, reply.removeHeader('ETag'))
     }

@@ -20,7 +20,7 @@ import { z } from 'zod'
 import { kCaller } from '../lib/auth.js'
 import { importFileData, type ImportFileDataOptions, type ImportOperation, type RouteSettings, type StagedUser } from '../lib/index.js'
 import {
-  call, caller, FORBIDDEN, NOTHING_STAGED, operation, optionsOf, recorded, storeOf, UNAUTHORIZED, UNAVAILABLE, URL
+  call, caller, captureLog, FORBIDDEN, levels, matchEach, NOTHING_STAGED, operation, optionsOf, recorded, storeOf, UNAUTHORIZED, UNAVAILABLE, URL
 } from './fixtures/build.js'
 import { readAll, request, userBatch, watchedUsers } from './fixtures/streaming.js'
 
@@ -430,6 +430,21 @@ t.test('a handlerTimeout of the route causes a 503 in the error format, whether 
   for (const server of [{}, { handlerTimeout: 60_000 }]) {
     const { statusCode, body, headers } = await call(await host(t, () => {}, hangs, { server }))
     t.strictSame([statusCode, body, headers['retry-after']], [503, UNAVAILABLE, '5'])
+  }
+})
+
+t.test('after a handlerTimeout of the route, the end of a read of the store is not logged', async t => {
+  for (const failing of ['latestOperation', 'countMessages'] as const) {
+    for (const end of [() => operation({ status: 'importer_preparing_users' }), () => { throw new Error('too late') }]) {
+      const ends: Array<() => void> = []
+      const store = storeOf({ [failing]: () => new Promise((resolve, reject) => { ends.push(() => { try { resolve(end()) } catch (failure) { reject(failure) } }) }) })
+      const log = captureLog()
+      const app = await host(t, () => {}, { store, route: { handlerTimeout: 20 } }, { server: log.server })
+      t.equal((await call(app)).statusCode, 503)
+      for (const end of ends) end()
+      await new Promise(resolve => setImmediate(resolve))
+      matchEach(t, log.problems(), [{ level: levels.error, err: { code: 'FST_ERR_HANDLER_TIMEOUT' } }], failing)
+    }
   }
 })
 

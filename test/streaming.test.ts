@@ -152,6 +152,32 @@ for (const [name, lines, version] of [['HTTP/1.0', [], '1.0'], ['Connection: clo
   })
 }
 
+t.test('F4: a handlerTimeout of the route aborts a selection that takes longer: it resets the connection, and is in the log', async t => {
+  const log = captureLog()
+  const { users, seen } = watchedUsers(10, async batch => {
+    if (batch === 5) await allRead(socket, await connection).then(() => new Promise(() => {}))
+  })
+  const app = await buildOver(t, { users }, { route: { handlerTimeout: 500 } }, log.server)
+  const connection = once(app.server, 'connection').then(([accepted]: Socket[]) => accepted!)
+  const socket = connect(await listen(app), '127.0.0.1')
+  let text = ''
+  socket.setEncoding('latin1').on('data', data => { text += data })
+  socket.write(requestText(callerLines, { start: `GET ${URL} HTTP/1.0` }))
+  await t.rejects(once(socket, 'close'), { code: 'ECONNRESET' })
+  t.match(text, /^HTTP\/1\.1 200 /)
+  t.equal(seen.read, 5)
+  matchEach(t, log.problems(), [{ level: levels.error, msg: /^The selection was aborted/, err: { code: 'FST_ERR_HANDLER_TIMEOUT' } }])
+})
+
+t.test('F4: a selection that ends within the handlerTimeout of the route is complete, and its connection is used again', async t => {
+  const log = captureLog()
+  const app = await buildOver(t, { users: watchedUsers(LARGE).users }, { route: { handlerTimeout: 60_000 } }, log.server)
+  const socket = connect(await listen(app), '127.0.0.1')
+  socket.write(requestText(callerLines) + requestText([...callerLines, 'Connection: close']))
+  t.equal((await text(socket)).match(/"success":true\}/g)?.length, 2)
+  t.strictSame(log.problems(), [])
+})
+
 /** A pre-shared key, so that TLS needs no certificate. */
 const psk = Buffer.alloc(32, 7)
 

@@ -26,10 +26,7 @@ export async function sendText (reply: FastifyReply, text: AsyncGenerator<string
         for (const chunk of value.splice(0)) this.push(chunk)
         if (done) this.push(null)
       } catch (failure) {
-        if (!isDisconnected(reply)) {
-          reply.log.error({ err: failure }, 'The selection was aborted: the caller received incomplete JSON')
-          breakConnection(reply)
-        }
+        abort(reply, failure)
         this.destroy()
       }
     }
@@ -38,8 +35,28 @@ export async function sendText (reply: FastifyReply, text: AsyncGenerator<string
   for (const chunk of value.splice(0)) stream.push(chunk)
   // A reply may end early: the caller disconnects, or a hook of the host throws or sends something else.
   onClose(reply, () => stream.destroy())
+  abortAtHandlerTimeout(reply)
   dropWhenUnread(reply, writeTimeout)
   return sendJson(reply, stream)
+}
+
+function abort (reply: FastifyReply, failure: unknown): void {
+  if (isDisconnected(reply)) return
+  reply.log.error({ err: failure }, 'The selection was aborted: the caller received incomplete JSON')
+  breakConnection(reply)
+}
+
+// Fastify aborts the signal of the request before it ends the reply. It does not reset the connection, and until 5.12.7 it throws when the
+// headers are sent already, which ends the process.
+function abortAtHandlerTimeout (reply: FastifyReply): void {
+  const { raw, request } = reply
+  // Without a timeout, Fastify creates the signal when it is first read.
+  if (!request.routeOptions.handlerTimeout) return
+  request.signal.addEventListener('abort', () => {
+    if (!raw.headersSent || reply.sent) return
+    abort(reply, request.signal.reason)
+    reply.hijack()
+  })
 }
 
 // An HTTP/1.0 reply, and behind some proxies one with `Connection: close`, ends with the connection. If the connection were closed
