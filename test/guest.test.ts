@@ -14,6 +14,7 @@ import { Validator } from '@seriousme/openapi-schema-validator'
 import ajvFormats from 'ajv-formats'
 import NewestFastify, { type FastifyInstance, type FastifyRequest, type FastifyServerOptions, type HTTPMethods } from 'fastify'
 import LowestFastify from 'fastify-lowest'
+import MiddleFastify from 'fastify-middle'
 import { jsonSchemaTransform, serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod'
 import t, { type Test } from 'tap'
 import { z } from 'zod'
@@ -30,11 +31,12 @@ type Build = (options?: FastifyServerOptions) => FastifyInstance
 type SetUp = (app: FastifyInstance) => unknown
 
 const newest: Build = options => NewestFastify(options)
-// Its types belong to another package, but the tests use only what both have.
+// Their types belong to other packages, but the tests use only what all have.
 const lowest = LowestFastify as unknown as Build
+const middle = MiddleFastify as unknown as Build
 
-/** The lowest and the newest supported version of Fastify. */
-const versions = { 'the newest Fastify': newest, 'the lowest Fastify': lowest }
+/** Supported versions of Fastify: the newest, the last before a range that is rejected, and the lowest. */
+const versions = { 'the newest Fastify': newest, 'Fastify 5.8': middle, 'the lowest Fastify': lowest }
 
 /** A server of a host that was set up before it registers the plugin. It is closed after the test. */
 async function host (
@@ -526,8 +528,17 @@ t.test('the plugin adds no listeners to the process or the server', async t => {
 
 // Versions of Fastify
 
-t.test('on the lowest supported Fastify every reply is unchanged', async t => {
-  await everyReplyIsUnchanged(t, app => t.equal(app.version, '5.3.2'), { build: lowest })
+for (const [version, build] of [['5.3.2', lowest], ['5.8.5', middle]] as const) {
+  t.test(`on Fastify ${version} every reply is unchanged`, async t => {
+    await everyReplyIsUnchanged(t, app => t.equal(app.version, version), { build })
+  })
+}
+
+t.test('on Fastify 5.8, where an error after the headers ends the process, a handlerTimeout of the route aborts a selection that takes longer', async t => {
+  const { seen, users } = watchedUsers(10, batch => batch === 5 ? new Promise(() => {}) : undefined)
+  const app = await host(t, () => {}, { store: storeOf({ users }), route: { handlerTimeout: 500 } }, { build: middle })
+  t.notOk((await readAll(await request(app))).isWhole)
+  t.equal(seen.read, 5)
 })
 
 for (const [version, build] of Object.entries(versions)) {
@@ -559,10 +570,10 @@ t.test('versions of Fastify 5 that are too old, or abort replies when they close
   }
 })
 
-t.test('package.json has the same range of Fastify, and its lowest version is tested', async t => {
+t.test('package.json has the same range of Fastify, and the versions that are tested', async t => {
   const { name, peerDependencies, devDependencies } =
     JSON.parse(await readFile(new globalThis.URL('../package.json', import.meta.url), 'utf8'))
   const meta: unknown = Reflect.get(importFileData, Symbol.for('plugin-meta'))
   t.match(meta, { name, fastify: peerDependencies.fastify })
-  t.match(devDependencies['fastify-lowest'], 'npm:fastify@5.3.2')
+  t.match(devDependencies, { 'fastify-lowest': 'npm:fastify@5.3.2', 'fastify-middle': 'npm:fastify@5.8.5' })
 })
