@@ -62,12 +62,12 @@ export function casesOf (scale: number): Case[] {
   const [large, medium] = [1_000_000 * scale, 200_000 * scale]
   const count = (users: number) => users.toLocaleString('en')
   return [
-    { id: 'waiting', title: 'waiting poll', work: { store: 'made-up', users: 0, waiting: true }, call: 'rate', isWatched: false, sides: ['ours', 'bare'] },
-    { id: 'not-modified', title: '304', work: { store: 'made-up', users: 100 }, call: 'known', isWatched: false, sides: ['ours', 'bare'] },
-    { id: 'small', title: '100 generated users', work: { store: 'made-up', users: 100 }, call: 'rate', isWatched: false, sides: ['ours', 'rocket-chat'] },
-    { id: 'medium', title: `${count(medium)} generated users`, work: { store: 'made-up', users: medium }, call: 'once', isWatched: true, sides: ['ours'] },
-    { id: 'large', title: `${count(large)} generated users`, work: { store: 'made-up', users: large }, call: 'once', isWatched: true, sides: ['ours', 'rocket-chat'] },
-    { id: 'crowd', title: `50 callers, one of them slow, ${count(medium)} generated users each`, work: { store: 'made-up', users: medium }, call: 'crowd', isWatched: true, sides: ['ours'] },
+    { id: 'waiting', title: 'waiting poll', work: { store: 'generated', users: 0, waiting: true }, call: 'rate', isWatched: false, sides: ['ours', 'bare'] },
+    { id: 'not-modified', title: '304', work: { store: 'generated', users: 100 }, call: 'known', isWatched: false, sides: ['ours', 'bare'] },
+    { id: 'small', title: '100 generated users', work: { store: 'generated', users: 100 }, call: 'rate', isWatched: false, sides: ['ours', 'rocket-chat'] },
+    { id: 'medium', title: `${count(medium)} generated users`, work: { store: 'generated', users: medium }, call: 'once', isWatched: true, sides: ['ours'] },
+    { id: 'large', title: `${count(large)} generated users`, work: { store: 'generated', users: large }, call: 'once', isWatched: true, sides: ['ours', 'rocket-chat'] },
+    { id: 'crowd', title: `50 callers, one of them slow, ${count(medium)} generated users each`, work: { store: 'generated', users: medium }, call: 'crowd', isWatched: true, sides: ['ours'] },
     { id: 'database', title: `${count(medium)} users from the database`, work: { store: 'mongodb', users: medium }, call: 'once', isWatched: false, sides: ['ours', 'raw-drain'] }
   ]
 }

@@ -9,7 +9,7 @@ import { rawDrain } from './baselines/raw-drain.js'
 import { rocketChatWay } from './baselines/rocket-chat.js'
 import { Meter } from './meter.js'
 import { type Order, type Question, WARM_UP_PREFIX, WARM_UP_USERS, WORK_PREFIX } from './server-process.js'
-import { type Work, databaseName, madeUpOptions } from './work.js'
+import { type Work, databaseName, generatedOptions } from './work.js'
 
 // The server program: serves the replies of a side, and measures itself on request.
 
@@ -29,7 +29,7 @@ process.send?.(Number(new URL(address).port))
 
 async function addSide (work: Work, prefix: string): Promise<void> {
   const db = client.db(databaseName(work.users))
-  const options: main.ImportFileDataOptions = work.store === 'mongodb' ? rocketChatDatabase(db) : madeUpOptions(work)
+  const options: main.ImportFileDataOptions = work.store === 'mongodb' ? rocketChatDatabase(db) : generatedOptions(work)
   if (side === 'ours' || side === 'earlier') await app.register(importFileData, { prefix, ...options })
   else await addBaseline(baseline(options, db), options, prefix)
 }

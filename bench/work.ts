@@ -5,7 +5,7 @@ import type { ImportFileDataOptions, ImportOperation, StagedChannel, StagedUser 
 /** What a server replies with: a selection of `users` users, or a waiting reply. */
 export interface Work {
   /** The source of the records. */
-  store: 'made-up' | 'mongodb'
+  store: 'generated' | 'mongodb'
   users: number
   waiting?: boolean
 }
@@ -21,7 +21,7 @@ const IMPORTER = 'slack'
 const CHANGED = new Date('2100-01-01T00:00:00Z')
 
 /** The plugin's options with a store that generates its records as fast as possible, the same each time. */
-export function madeUpOptions ({ users, waiting = false }: Work): ImportFileDataOptions {
+export function generatedOptions ({ users, waiting = false }: Work): ImportFileDataOptions {
   const operation: ImportOperation = {
     id: 'bench',
     status: waiting ? 'importer_preparing_messages' : 'importer_user_selection',
@@ -96,16 +96,16 @@ function * documents (users: number): Generator<Array<{ _id: string }>> {
       utcOffset: 3600,
       avatarUrl: `https://avatars.example.com/${staged.importIds[0]}_512.jpg`,
       statusText: 'away',
-      bio: 'A made-up user'
+      bio: 'A generated user'
     }
     return { _id: `user-${index}`, dataType: 'user', data: { ...staged, ...more }, options: {} }
   })
   yield * batches(channelCount(users), index => {
-    const more = { users: Array.from({ length: 10 }, (_, member) => `U${index + member}`), u: { _id: 'U0' }, topic: 'A made-up topic' }
+    const more = { users: Array.from({ length: 10 }, (_, member) => `U${index + member}`), u: { _id: 'U0' }, topic: 'A generated topic' }
     return { _id: `channel-${index}`, dataType: 'channel', data: { ...channel(index), ...more }, options: {} }
   })
   yield * batches(messageCount(users), index => {
-    const data = { rid: 'C0', u: { _id: `U${index}` }, ts: new Date(1_683_158_400_000 + index), msg: 'A made-up message text' }
+    const data = { rid: 'C0', u: { _id: `U${index}` }, ts: new Date(1_683_158_400_000 + index), msg: 'A generated message text' }
     return { _id: `message-${index}`, dataType: 'message', data, options: {} }
   })
 }

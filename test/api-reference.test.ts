@@ -79,7 +79,7 @@ t.test('the OpenAPI document is valid', async t => {
   t.match(await new Validator().validate({ ...await documentOf(app) }), { valid: true })
 })
 
-t.test('redocly lint finds nothing in the OpenAPI document of the example server', async t => {
+t.test('redocly lint finds nothing in the OpenAPI document of the import server', async t => {
   const app = await buildServer(readSettings({ LOG_LEVEL: 'silent' }))
   t.teardown(() => app.close())
   const { body } = await app.inject('/docs/json')

@@ -32,7 +32,7 @@ async function beginToClose (app: FastifyInstance) {
   return { closed }
 }
 
-/** The example server as it is started. */
+/** The import server as it is started. */
 async function startServer (t: Test, env: NodeJS.ProcessEnv = {}): Promise<FastifyInstance> {
   const app = await start({ PORT: '0', LOG_LEVEL: 'silent', ...env }, new PassThrough(), new PassThrough())
   if (app === undefined) throw new Error('The server did not start')

@@ -117,7 +117,7 @@ function replaced (text: string, ...changes: Array<[from: string, to: string]>):
 
 // How blocks are run.
 
-/** A command that starts the example server, without what it installs: the server replies. */
+/** A command that starts the import server, without what it installs: the server replies. */
 const startsServer = (...changes: Array<[from: string, to: string]>): How => ({
   async run (t, { text }) {
     const url = await serve(t, ['sh', '-c', replaced(text, ...changes)])
@@ -520,7 +520,7 @@ function tableAfter (page: string, heading: string): string[][] {
   return table.trim().split('\n').slice(2).map(row => row.split(/(?<!\\)\|/).slice(1, -1).map(cell => cell.trim().replaceAll('`', '')))
 }
 
-t.test('the settings of the example server are documented with the defaults that --help prints', async t => {
+t.test('the settings of the import server are documented with the defaults that --help prints', async t => {
   const settings = [...usage().matchAll(/^ {2}([A-Z_]+) .* \(default: (.*)\)$/gm)].map(([, name, initial]) => [name, initial])
   t.ok(settings.length > 5)
   t.strictSame(tableAfter('docs/rocket-chat.md', '## Settings').map(([name, initial]) => [name, initial]), settings)

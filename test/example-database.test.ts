@@ -12,7 +12,7 @@ import { startProxy } from './fixtures/tcp-proxy.js'
 const mongo = await startMongo(t)
 const needsServer = { skip: mongo.missing }
 
-/** The example server with a database, and its log. */
+/** The import server with a database, and its log. */
 async function build (t: Test, env: NodeJS.ProcessEnv) {
   const output = captureOutput()
   const app = await buildServer(readSettings(env), output)

@@ -17,7 +17,7 @@ import { startProxy } from './fixtures/tcp-proxy.js'
 const mongo = await startMongo(t)
 const needsServer = { skip: mongo.missing }
 
-/** The example server with the sample import, and a test's changes to its store. */
+/** The import server with the sample import, and a test's changes to its store. */
 async function build (t: Test, env: NodeJS.ProcessEnv, changes: Partial<ImportDataStore> = {}, hasContacts = true) {
   const output = captureOutput()
   const serve: Serve = documents => {

@@ -223,7 +223,7 @@ for (const sampleCredentials of [undefined, {}, { userId: USER_ID }]) {
   })
 }
 
-t.test('the page links to the API reference of the example server', async t => {
+t.test('the page links to the API reference of the import server', async t => {
   const app = await buildServer({ ...readSettings({}), logLevel: 'silent' })
   t.teardown(() => app.close())
   const [, link] = /<a href="([^"]+)">API reference/.exec((await app.inject('/')).body) ?? []

@@ -12,7 +12,7 @@ import { URL as PATH, call, caller } from './fixtures/build.js'
 import { callOverHttp2, callThrough, program, startHaproxy, startNginx } from './fixtures/reverse-proxy.js'
 import { listen, userBatch, watchedUsers } from './fixtures/streaming.js'
 
-/** The example server with the sample import, configured as in deploy/, with a test's changes to its store. */
+/** The import server with the sample import, configured as in deploy/, with a test's changes to its store. */
 async function buildImports (t: Test, changes: Partial<ImportDataStore> = {}, env: NodeJS.ProcessEnv = {}) {
   const settings = readSettings({ TRUST_PROXY: 'loopback', LOG_LEVEL: 'silent', ...env })
   const app = await buildServer(settings, new PassThrough(), documents => {
