@@ -26,6 +26,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const call = new Call(reply)
     const latest = await latestOperation(call)
+    // A `handlerTimeout` or a hook of the host may end the reply during any read.
     if (reply.sent) return reply
     if (latest !== null) preparation?.note(latest)
     const outcome = outcomeOf(latest, options)
@@ -59,14 +60,13 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   }
 
   // Rocket.Chat may update an operation several times within milliseconds, so a selection of which nothing is sent is read once more.
-  async function handleAgainIfChanged (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  async function handleAgainIfChanged (request: FastifyRequest, reply: FastifyReply, isSecond = false): Promise<FastifyReply> {
     try {
       return await handle(request, reply)
     } catch (failure) {
-      // By a `handlerTimeout` or a hook of the host.
       if (reply.sent) return reply
-      if (!(failure instanceof OperationChanged)) throw failure
-      return await handle(request, reply.removeHeader('ETag'))
+      if (isSecond || !(failure instanceof OperationChanged)) throw failure
+      return await handleAgainIfChanged(request, reply.removeHeader('ETag'), true)
     }
   }
 
