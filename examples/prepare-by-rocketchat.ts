@@ -62,7 +62,6 @@ export function prepareByRocketChat (
     const callAgain = async () => { if (await isStillLoaded(operation, store, context)) await call() }
     let delay = FIRST_DELAY
     for (let failure = await transientFailureOf(call()); failure !== undefined; failure = await transientFailureOf(callAgain())) {
-      if (signal.aborted) throw failure
       const milliseconds = Math.max(delay, retryAfterOf(failure))
       log.warn({ err: failure }, `Rocket.Chat currently cannot prepare the import: next attempt in ${milliseconds / 1000} s`)
       await wait(milliseconds, signal)

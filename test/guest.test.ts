@@ -1,4 +1,6 @@
+import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
+import { Readable } from 'node:stream'
 import { brotliDecompressSync, gunzipSync, inflateSync } from 'node:zlib'
 import auth from '@fastify/auth'
 import compress from '@fastify/compress'
@@ -433,6 +435,37 @@ t.test('a handlerTimeout of the route causes a 503 in the error format, whether 
     const { statusCode, body, headers } = await call(await host(t, () => {}, hangs, { server }))
     t.strictSame([statusCode, body, headers['retry-after']], [503, UNAVAILABLE, '5'])
   }
+})
+
+t.test('a handlerTimeout of the route that expires while a hook of the host delays a selection causes a 503, and ends its read', async t => {
+  const { users, seen } = watchedUsers(10)
+  const onSend = async (_request: unknown, _reply: unknown, payload: unknown) => { if (payload instanceof Readable) await new Promise(() => {}) }
+  const log = captureLog()
+  const app = await host(t, () => {}, { store: storeOf({ users }), route: { handlerTimeout: 300, onSend } }, { server: log.server })
+  const reply = await request(app)
+  t.strictSame([reply.statusCode, (await readAll(reply)).text], [503, UNAVAILABLE])
+  await seen.closed
+  t.equal(seen.open, 0)
+  matchEach(t, log.problems(), [{ level: levels.error, err: { code: 'FST_ERR_HANDLER_TIMEOUT' } }])
+})
+
+t.test('a caller who disconnects before the handlerTimeout of the route is not logged as an error', async t => {
+  const log = captureLog()
+  let end = (): void => {}
+  const ended = new Promise<void>(resolve => { end = resolve })
+  const store = storeOf({
+    async * users ({ signal }) {
+      signal.addEventListener('abort', end)
+      yield * watchedUsers(10).users()
+    }
+  })
+  const app = await host(t, () => {}, { store, route: { handlerTimeout: 60_000 } }, { server: log.server })
+  const reply = await request(app)
+  await once(reply, 'data')
+  reply.destroy()
+  await ended
+  await new Promise(resolve => setImmediate(resolve))
+  t.strictSame(log.problems(), [])
 })
 
 t.test('after a handlerTimeout of the route, the end of a read of the store is not logged', async t => {

@@ -53,7 +53,7 @@ function abortAtHandlerTimeout (reply: FastifyReply): void {
   // Without a timeout, Fastify creates the signal when it is first read.
   if (!request.routeOptions.handlerTimeout) return
   request.signal.addEventListener('abort', () => {
-    if (!raw.headersSent || reply.sent) return
+    if (!raw.headersSent || reply.sent || isDisconnected(reply)) return
     abort(reply, request.signal.reason)
     reply.hijack()
   })
