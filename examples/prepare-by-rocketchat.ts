@@ -24,6 +24,9 @@ const TRANSIENT_CODES = new Set([
   'ETIMEDOUT'
 ])
 
+/** What is read before a retry. */
+type Store = Pick<ImportDataStore, 'latestOperation'>
+
 /** Waits, and rejects when the signal is aborted. */
 type Wait = (milliseconds: number, signal: AbortSignal) => Promise<unknown>
 
@@ -50,7 +53,7 @@ class TransientFailure extends Error {
  */
 export function prepareByRocketChat (
   url: string,
-  store: Pick<ImportDataStore, 'latestOperation'>,
+  store: Store,
   wait: Wait = (milliseconds, signal) => setTimeout(milliseconds, undefined, { signal })
 ): Prepare {
   const endpoint = endpointOf(url)
@@ -79,7 +82,7 @@ function transientFailureOf (attempt: Promise<void>): Promise<TransientFailure |
 }
 
 /** Whether an operation is the newest, and nothing has begun to parse its file. */
-async function isStillLoaded ({ id }: ImportOperation, store: Pick<ImportDataStore, 'latestOperation'>, { signal, log }: PrepareContext): Promise<boolean> {
+async function isStillLoaded ({ id }: ImportOperation, store: Store, { signal, log }: PrepareContext): Promise<boolean> {
   const latest = await store.latestOperation({ signal, log }).catch((cause): never => {
     throw new TransientFailure('The import operation cannot be read', undefined, { cause })
   })

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { Readable } from 'node:stream'
+import { setImmediate as turnOfTheLoop } from 'node:timers/promises'
 import { brotliDecompressSync, gunzipSync, inflateSync } from 'node:zlib'
 import auth from '@fastify/auth'
 import compress from '@fastify/compress'
@@ -25,7 +26,7 @@ import { importFileData, type ImportFileDataOptions, type ImportOperation, type 
 import {
   call, caller, captureLog, FORBIDDEN, levels, matchEach, NOTHING_STAGED, operation, optionsOf, recorded, storeOf, UNAUTHORIZED, UNAVAILABLE, URL
 } from './fixtures/build.js'
-import { readAll, request, userBatch, watchedUsers } from './fixtures/streaming.js'
+import { deferred, readAll, request, userBatch, watchedUsers } from './fixtures/streaming.js'
 
 type Build = (options?: FastifyServerOptions) => FastifyInstance
 
@@ -451,11 +452,10 @@ t.test('a handlerTimeout of the route that expires while a hook of the host dela
 
 t.test('a caller who disconnects before the handlerTimeout of the route is not logged as an error', async t => {
   const log = captureLog()
-  let end = (): void => {}
-  const ended = new Promise<void>(resolve => { end = resolve })
+  const { promise: ended, resolve: end } = deferred()
   const store = storeOf({
     async * users ({ signal }) {
-      signal.addEventListener('abort', end)
+      signal.addEventListener('abort', () => end())
       yield * watchedUsers(10).users()
     }
   })
@@ -464,20 +464,20 @@ t.test('a caller who disconnects before the handlerTimeout of the route is not l
   await once(reply, 'data')
   reply.destroy()
   await ended
-  await new Promise(resolve => setImmediate(resolve))
+  await turnOfTheLoop()
   t.strictSame(log.problems(), [])
 })
 
 t.test('after a handlerTimeout of the route, the end of a read of the store is not logged', async t => {
   for (const failing of ['latestOperation', 'countMessages'] as const) {
-    for (const end of [() => operation({ status: 'importer_preparing_users' }), () => { throw new Error('too late') }]) {
-      const ends: Array<() => void> = []
-      const store = storeOf({ [failing]: () => new Promise((resolve, reject) => { ends.push(() => { try { resolve(end()) } catch (failure) { reject(failure) } }) }) })
+    for (const result of [() => operation({ status: 'importer_preparing_users' }), () => { throw new Error('too late') }]) {
+      const { promise: late, resolve: end } = deferred()
+      const store = storeOf({ [failing]: async () => { await late; return result() } })
       const log = captureLog()
       const app = await host(t, () => {}, { store, route: { handlerTimeout: 20 } }, { server: log.server })
       t.equal((await call(app)).statusCode, 503)
-      for (const end of ends) end()
-      await new Promise(resolve => setImmediate(resolve))
+      end()
+      await turnOfTheLoop()
       matchEach(t, log.problems(), [{ level: levels.error, err: { code: 'FST_ERR_HANDLER_TIMEOUT' } }], failing)
     }
   }

@@ -26,7 +26,7 @@ export async function sendText (reply: FastifyReply, text: AsyncGenerator<string
         for (const chunk of value.splice(0)) this.push(chunk)
         if (done) this.push(null)
       } catch (failure) {
-        abort(reply, failure)
+        if (!isDisconnected(reply)) abort(reply, failure)
         this.destroy()
       }
     }
@@ -41,7 +41,6 @@ export async function sendText (reply: FastifyReply, text: AsyncGenerator<string
 }
 
 function abort (reply: FastifyReply, failure: unknown): void {
-  if (isDisconnected(reply)) return
   reply.log.error({ err: failure }, 'The selection was aborted: the caller received incomplete JSON')
   breakConnection(reply)
 }
