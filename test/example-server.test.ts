@@ -400,9 +400,9 @@ t.test('a file in another format is rejected with a one-line message that names 
 })
 
 t.test('a file with a single long line is read in linear time', async t => {
-  const users = Array.from({ length: 100_000 }, (_, number) => staged('user', { importIds: [`U${number}`], bio: 'x'.repeat(100) }))
+  const users = Array.from({ length: 40_000 }, (_, number) => staged('user', { importIds: [`U${number}`], bio: 'x'.repeat(100) }))
   const app = await build(t, { DATA_DIR: t.testdir(dump({ 'rocketchat_import_data.json': JSON.stringify(users) })) })
-  t.equal((await call(app)).json().users.length, 100_000)
+  t.equal((await call(app)).json().users.length, 40_000)
 })
 
 t.test('the error for a line is a one-line message, whatever the line contains', async t => {

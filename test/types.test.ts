@@ -148,55 +148,59 @@ for (const [name, onlyTyped] of Object.entries(typed)) {
   })
 }
 
+// One program for all files, because the types of Fastify are compiled for each.
+const { folder } = buildPackage(t, {
+  'host.ts': `
+    import Fastify from 'fastify'
+    import importFileData, { type ImportFileDataOptions } from 'fastify-import-file-data'
+    declare const options: ImportFileDataOptions
+    const app = Fastify()
+    app.register(importFileData, { prefix: '/api/v1', ...options })
+    // @ts-expect-error the decorator of @fastify/auth, which the plugin registers internally
+    app.auth([])
+    app.get('/', async (request, reply) => {
+      // @ts-expect-error
+      request.user
+      // @ts-expect-error
+      request.caller
+      // @ts-expect-error
+      reply.caller
+      // @ts-expect-error
+      app.importFileData
+    })`,
+  'other-plugins.ts': `
+    import 'fastify-import-file-data'
+    import Fastify from 'fastify'
+    import fp from 'fastify-plugin'
+    interface Options { size: number }
+    const app = Fastify()
+    app.register(async (instance, options) => { instance.log.info(options.size.toFixed()) }, { size: 1 })
+    app.register(async (instance, options) => { instance.log.info(options.size.toFixed()) }, parent => ({ size: parent.prefix.length }))
+    app.register((instance, options, done) => { instance.log.info(options.size.toFixed()); done() }, parent => ({ size: parent.prefix.length }))
+    app.register(fp(async (instance, options: Options) => { instance.log.info(options.size.toFixed()) }), { size: 1 })
+    app.register(fp((instance, options: Options, done) => { instance.log.info(options.size.toFixed()); done() }), () => ({ size: 1 }))`,
+  'wrong-options.ts': `
+    import { type ImportDataStore, importFileData } from 'fastify-import-file-data'
+    import Fastify from 'fastify'
+    declare const store: ImportDataStore
+    Fastify().register(importFileData, { hasPermission: () => true, store })
+    Fastify().register(importFileData, { lookupUser: () => ({ role: 'admin' }), hasPermission: () => true, store, importer: {} })`
+})
+const problems = compile(folder, ['host.ts', 'other-plugins.ts', 'wrong-options.ts'])
+const problemsIn = (file: string) => problems.filter(problem => problem.file === file).map(({ message }) => message)
+
+t.test('the types compile without problems in any other file', async t => {
+  t.strictSame(problems.filter(({ file }) => file !== 'wrong-options.ts'), [])
+})
+
 t.test('the plugin does not change the host\'s Fastify types', async t => {
-  const { folder } = buildPackage(t, {
-    'host.ts': `
-      import Fastify from 'fastify'
-      import importFileData, { type ImportFileDataOptions } from 'fastify-import-file-data'
-      declare const options: ImportFileDataOptions
-      const app = Fastify()
-      app.register(importFileData, { prefix: '/api/v1', ...options })
-      // @ts-expect-error the decorator of @fastify/auth, which the plugin registers internally
-      app.auth([])
-      app.get('/', async (request, reply) => {
-        // @ts-expect-error
-        request.user
-        // @ts-expect-error
-        request.caller
-        // @ts-expect-error
-        reply.caller
-        // @ts-expect-error
-        app.importFileData
-      })`
-  })
-  t.strictSame(compile(folder, ['host.ts']), [])
+  t.strictSame(problemsIn('host.ts'), [])
 })
 
 t.test('the plugin does not change the types of the host\'s other plugins', async t => {
-  const { folder } = buildPackage(t, {
-    'host.ts': `
-      import 'fastify-import-file-data'
-      import Fastify from 'fastify'
-      import fp from 'fastify-plugin'
-      interface Options { size: number }
-      const app = Fastify()
-      app.register(async (instance, options) => { instance.log.info(options.size.toFixed()) }, { size: 1 })
-      app.register(async (instance, options) => { instance.log.info(options.size.toFixed()) }, parent => ({ size: parent.prefix.length }))
-      app.register((instance, options, done) => { instance.log.info(options.size.toFixed()); done() }, parent => ({ size: parent.prefix.length }))
-      app.register(fp(async (instance, options: Options) => { instance.log.info(options.size.toFixed()) }), { size: 1 })
-      app.register(fp((instance, options: Options, done) => { instance.log.info(options.size.toFixed()); done() }), () => ({ size: 1 }))`
-  })
-  t.strictSame(compile(folder, ['host.ts']), [])
+  t.strictSame(problemsIn('other-plugins.ts'), [])
 })
 
 t.test('the error for a missing or misspelt option names it', async t => {
-  const { folder } = buildPackage(t, {
-    'host.ts': `
-      import { type ImportDataStore, importFileData } from 'fastify-import-file-data'
-      import Fastify from 'fastify'
-      declare const store: ImportDataStore
-      Fastify().register(importFileData, { hasPermission: () => true, store })
-      Fastify().register(importFileData, { lookupUser: () => ({ role: 'admin' }), hasPermission: () => true, store, importer: {} })`
-  })
-  matchEach(t, compile(folder, ['host.ts']), [/Property 'lookupUser' is missing/, /'importer' does not exist/])
+  matchEach(t, problemsIn('wrong-options.ts'), [/Property 'lookupUser' is missing/, /'importer' does not exist/])
 })
