@@ -5,27 +5,20 @@
  * An integer beyond the safe range becomes a bigint, a decimal with a fraction becomes text: each keeps all its digits.
  */
 export function plainValue (value: unknown): unknown {
-  const type = bsonType(value)
-  if (typeof value === 'bigint' || type === 'Long') return integer(BigInt(String(value)))
-  if (type === 'Int32' || type === 'Double') return Number(value)
-  if (type === 'Decimal128') return decimal(String(value))
+  const type = typeof value === 'bigint' ? 'Long' : bsonType(value)
+  if (type === 'Double') return Number(value)
+  if (type === 'Int32' || type === 'Long' || type === 'Decimal128') return numberOf(String(value))
   return type === 'BSONSymbol' ? String(value) : value
 }
 
 /**
  * The name of the class of a value of the package `bson`, such as `ObjectId`; undefined for any other value. It is found without the
- * package, which a host may not have, or have in another version.
+ * package, which a host may not have, or have in another version. Only the class has it: a member `_bsontype` of a document is data.
  */
-export function bsonType (value: unknown): unknown {
-  if (typeof value !== 'object' || value === null || !('_bsontype' in value)) return undefined
-  // The classes have it on their prototype: a member of the document's own is data, and may say anything.
-  return Object.hasOwn(value, '_bsontype') ? undefined : value._bsontype
-}
+export const bsonType = (value: unknown): unknown => Object.getPrototypeOf(value ?? '')?._bsontype
 
-// A number, or a bigint where a number would not be exact.
-const integer = (value: bigint) => Number.isSafeInteger(Number(value)) ? Number(value) : value
-
-function decimal (digits: string): number | bigint | string {
-  if (/^-?\d+$/.test(digits)) return integer(BigInt(digits))
-  return Number.isFinite(Number(digits)) ? digits : NaN
+function numberOf (digits: string): number | bigint | string {
+  const number = Number(digits)
+  if (!/^-?\d+$/.test(digits)) return Number.isFinite(number) ? digits : NaN
+  return Number.isSafeInteger(number) ? number : BigInt(digits)
 }
