@@ -1,13 +1,16 @@
 import { bsonType, plainValue } from '../plain-value.js'
 
-/** What is compared of a value: the place of its type, then what distinguishes two values of that type. */
-type SortKey = number | bigint | string | readonly SortKey[]
+/** What is compared of a value, part by part: the place of its type, then what distinguishes two values of that type. */
+type SortKey = ReadonlyArray<number | bigint | string | boolean>
 
 /** The types in MongoDB's order (its manual: "Comparison/Sort Order"). */
 const TYPES = [
   'MinKey', 'empty array', 'null', 'number', 'string', 'object', 'array', 'Binary', 'ObjectId', 'boolean', 'date', 'Timestamp', 'regex', 'Code',
   'MaxKey'
 ] as const
+
+/** The end of an object or array: it comes before any other member. */
+const END = -1
 
 /** The document that MongoDB's `sort({ ts: -1 })` puts first, whatever the type of each `ts`. The first of several that are equal. */
 export function newestByTs<Document extends { ts?: unknown }> (documents: readonly Document[]): Document | undefined {
@@ -20,13 +23,13 @@ function descendingKey (value: unknown): SortKey {
   return Array.isArray(value) ? value.map(keyOf).sort(compare).at(-1) ?? keyAs('empty array') : keyOf(value)
 }
 
-function keyOf (value: unknown): readonly SortKey[] {
+function keyOf (value: unknown): SortKey {
   const plain = plainValue(value)
   const type = bsonType(value)
   if (plain === null || plain === undefined) return keyAs('null')
   if (typeof plain === 'number' || typeof plain === 'bigint') return numberKey('number', plain)
   if (typeof plain === 'string') return type === 'Decimal128' ? numberKey('number', Number(plain)) : keyAs('string', bytesOf(plain))
-  if (typeof plain === 'boolean') return keyAs('boolean', Number(plain))
+  if (typeof plain === 'boolean') return keyAs('boolean', plain)
   if (plain instanceof Date) return numberKey('date', plain.getTime())
   if (plain instanceof RegExp) return keyAs('regex', bytesOf(plain.source), plain.flags)
   if (plain instanceof Uint8Array) return keyAs('Binary', plain.length, 0, Buffer.from(plain).toString('latin1'))
@@ -39,26 +42,24 @@ function keyOf (value: unknown): readonly SortKey[] {
     case 'Code': return keyAs(type, bytesOf(code))
     case 'BSONRegExp': return keyAs('regex', bytesOf(pattern), options)
     case 'Binary': return keyAs(type, position, subType, Buffer.from(buffer).toString('latin1', 0, position))
-    default: return keyAs(Array.isArray(plain) ? 'array' : 'object', ...Object.entries(plain).map(memberKey))
+    default: return keyAs(Array.isArray(plain) ? 'array' : 'object', ...Object.entries(plain).flatMap(memberKey), END)
   }
 }
 
-const keyAs = (type: typeof TYPES[number], ...parts: SortKey[]): readonly SortKey[] => [TYPES.indexOf(type), ...parts]
+const keyAs = (type: typeof TYPES[number], ...parts: SortKey): SortKey => [TYPES.indexOf(type), ...parts]
 
 // NaN comes before all other numbers.
-const numberKey = (type: 'number' | 'date', value: number | bigint) => Number.isNaN(value) ? keyAs(type) : keyAs(type, value)
+const numberKey = (type: 'number' | 'date', value: number | bigint) => keyAs(type, !Number.isNaN(value), value)
 
 // MongoDB compares the types of two members before their names.
 function memberKey ([name, value]: [string, unknown]): SortKey {
-  const key = keyOf(value)
-  return [key[0]!, bytesOf(name), key]
+  const [type, ...parts] = keyOf(value)
+  return [type!, bytesOf(name), ...parts]
 }
 
 // MongoDB compares text by its bytes in UTF-8. In latin1 each byte is a character.
 const bytesOf = (text: string) => Buffer.from(text).toString('latin1')
 
 function compare (one: SortKey, other: SortKey): number {
-  if (typeof one !== 'object' || typeof other !== 'object') return Number(one > other) - Number(one < other)
-  const difference = one.map((part, index) => index < other.length ? compare(part, other[index]!) : 1).find(result => result !== 0)
-  return difference ?? one.length - other.length
+  return one.map((part, index) => Number(part > other[index]!) - Number(part < other[index]!)).find(difference => difference !== 0) ?? 0
 }
