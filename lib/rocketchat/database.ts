@@ -101,10 +101,8 @@ export function rocketChatDatabase (
     hasPermission: async (user, permission) => rocketChat.hasRoleOf(user,
       await findOne<rocketChat.PermissionDocument>('rocketchat_permissions', { _id: permission }, { projection: { roles: 1 } })),
     store: {
-      async latestOperation ({ signal }) {
-        const newest = await findOne<rocketChat.OperationDocument>('rocketchat_import', {}, { sort: { ts: -1 } }, signal)
-        return newest && rocketChat.toOperation(newest)
-      },
+      latestOperation: async ({ signal }) => rocketChat.toOperation(
+        await findOne<rocketChat.OperationDocument>('rocketchat_import', {}, { sort: { ts: -1 } }, signal)),
       users: ({ signal }) => staged({ dataType: 'user' }, ['importIds', 'username', 'emails', 'deleted', 'type'], signal),
       async * channels ({ signal }) {
         yield * staged({ dataType: 'channel', 'data.t': { $ne: 'd' } }, ['importIds', 'name', 't', 'archived'], signal)

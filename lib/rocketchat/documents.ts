@@ -46,8 +46,12 @@ export const hashLoginToken = (token: string): string => hash('sha256', token, '
 /** The staged record of a document. A document without one is a record without an import id. */
 export const dataOf = ({ data }: StagedDocument): StagedData => data ?? { importIds: [], t: '' }
 
-/** The operation of a document of `rocketchat_import`. Like Rocket.Chat, it takes an operation whose `valid` is not true as invalid. */
-export function toOperation (document: OperationDocument): ImportOperation {
+/**
+ * The operation of a document of `rocketchat_import`, or null when there is none. Like Rocket.Chat, it takes an operation whose `valid` is
+ * not true as invalid.
+ */
+export function toOperation (document: OperationDocument | null | undefined): ImportOperation | null {
+  if (!document) return null
   const { _id, status, importerKey, valid, file, messagesstatus, count, _updatedAt } = document
   return {
     id: textOf(_id),

@@ -43,10 +43,7 @@ export function rocketChatDump (documents: RocketChatDocuments): rocketChat.Rock
     hasPermission: (user, permission) =>
       rocketChat.hasRoleOf(user, documents.rocketchat_permissions.find(document => document?._id === permission)),
     store: {
-      async latestOperation () {
-        const newest = newestByTs(documents.rocketchat_import.filter(isObject))
-        return newest ? rocketChat.toOperation(newest) : null
-      },
+      latestOperation: async () => rocketChat.toOperation(newestByTs(documents.rocketchat_import.filter(isObject))),
       users: () => staged('user'),
       channels: () => staged('channel'),
       contacts: () => staged('contact'),
