@@ -78,7 +78,9 @@ function toCount (count: object): ImportCount {
 
 /** Whether a user has one of the roles that have a permission. */
 export function hasRoleOf ({ roles }: UserDocument, permission: PermissionDocument | null | undefined): boolean {
-  const granted = permission?.roles
-  // A string has `includes`, too, which would find a part of it.
-  return Array.isArray(roles) && Array.isArray(granted) && roles.some(role => typeof role === 'string' && granted.includes(role))
+  const granted = listOf(permission?.roles)
+  return listOf(roles).some(role => typeof role === 'string' && granted.includes(role))
 }
+
+/** A list of a document; empty unless it is an array. A string has `includes`, too, which would find a part of it. */
+export const listOf = <Member>(list: readonly Member[] | undefined): readonly Member[] => Array.isArray(list) ? list : []

@@ -38,7 +38,8 @@ export function rocketChatDump (documents: RocketChatDocuments): rocketChat.Rock
   return {
     lookupUser ({ userId, authToken }) {
       const hashedToken = rocketChat.hashLoginToken(authToken)
-      return documents.users.find(user => user?._id === userId && user.active !== false && hasToken(user, hashedToken))
+      return documents.users.find(user => user?._id === userId && user.active !== false &&
+        rocketChat.listOf(user.services?.resume?.loginTokens).some(token => token?.hashedToken === hashedToken))
     },
     hasPermission: (user, permission) =>
       rocketChat.hasRoleOf(user, documents.rocketchat_permissions.find(document => document?._id === permission)),
@@ -50,9 +51,4 @@ export function rocketChatDump (documents: RocketChatDocuments): rocketChat.Rock
       countMessages: async () => documents.rocketchat_import_data.filter(isOfType('message')).length
     }
   }
-}
-
-function hasToken ({ services }: rocketChat.UserDocument, hashedToken: string): boolean {
-  const loginTokens = services?.resume?.loginTokens
-  return Array.isArray(loginTokens) && loginTokens.some(token => token?.hashedToken === hashedToken)
 }
