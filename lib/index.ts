@@ -1,8 +1,5 @@
 import auth from '@fastify/auth'
-import type {
-  FastifyBaseLogger, FastifyPluginAsync, FastifyRegisterOptions, FastifyReply, FastifyRequest, FastifySchema,
-  FastifyServerOptions, FastifyTypeProvider, RawServerBase, RawServerDefault
-} from 'fastify'
+import type { FastifyPluginAsync, FastifyRegisterOptions, FastifyReply, FastifyRequest, FastifySchema, FastifyServerOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { createAuthFunctions, kCaller } from './auth.js'
 import { MethodNotAllowed, NotFound, statusOf } from './errors.js'
@@ -31,13 +28,10 @@ interface Plugin extends PluginFunction {
 
 declare module 'fastify' {
   // Infers the type of the user for `hasPermission` from `lookupUser`, which TypeScript does only for a type parameter of the call.
-  // The type parameters of the interface have to be the same as Fastify's. `Given` is one, too, so that the type of the parameter is not
+  // The type parameters of the interface have to have the names of Fastify's. `Given` is one, too, so that the type of the parameter is not
   // the context in which a call such as `fp(async (instance, opts: Options) => {})` is inferred.
-  /* eslint-disable @typescript-eslint/no-unused-vars */
-  interface FastifyRegister<
-    T = void, RawServer extends RawServerBase = RawServerDefault, TypeProviderDefault extends FastifyTypeProvider = FastifyTypeProvider,
-    LoggerDefault extends FastifyBaseLogger = FastifyBaseLogger
-  > {
+  // eslint-disable-next-line @typescript-eslint/no-unused-vars
+  interface FastifyRegister<T, RawServer, TypeProviderDefault, LoggerDefault> {
     <User extends object, Given extends Plugin | Promise<{ default: Plugin }>>(plugin: Given, options: FastifyRegisterOptions<Options<User>>): T
   }
 }
