@@ -60,9 +60,6 @@ export const TooManyRequests = replyError<[seconds: number]>(
 export const ServiceUnavailable = replyError<[options?: { cause: unknown }]>(
   'error-service-unavailable', 'The import data cannot be read at the moment. Please try again in a few seconds.', 503)
 
-/** Any other failure. */
-export const InternalServerError = replyError('error-internal-server-error', 'Internal Server Error', 500)
-
 /**
  * Returns what `call` returns. Its failure becomes the error for the reply: an error with a 4xx `statusCode` stays as it is, so that a
  * host can refuse a caller, and so does an `InvalidStoreAnswer`. Any other becomes the cause of a `ServiceUnavailable`: by its
@@ -82,8 +79,7 @@ export function statusOf (thrown: unknown): number | undefined {
   return [statusCode, status].find(isErrorStatus)
 }
 
-/** Whether a status is one of an error: 400 to 599. */
-export const isErrorStatus = (status: unknown): status is number => Number.isInteger(status) && Number(status) >= 400 && Number(status) < 600
+const isErrorStatus = (status: unknown): status is number => Number.isInteger(status) && Number(status) >= 400 && Number(status) < 600
 
 const isClientError = (failure: unknown) => failure instanceof Error && 'statusCode' in failure &&
   isErrorStatus(failure.statusCode) && failure.statusCode < 500

@@ -5,9 +5,7 @@ import { Type } from 'typebox'
 import { append } from 'vary'
 import { type Caller, kCaller } from './auth.js'
 import { isDisconnected } from './call.js'
-import {
-  Forbidden, InternalServerError, OperationNotFound, ServiceUnavailable, TooManyRequests, Unauthorized, isErrorStatus, statusOf
-} from './errors.js'
+import { Forbidden, OperationNotFound, ServiceUnavailable, TooManyRequests, Unauthorized, statusOf } from './errors.js'
 import { type ErrorReply, errorReplySchema, selectionSchema, waitingSchema } from './schemas.js'
 
 /** Seconds after which a caller should try again after a 503. */
@@ -24,13 +22,13 @@ export const replySchemas = {
   401: errorReply('A header is missing, the user is unknown or the token is wrong', new Unauthorized()),
   403: errorReply('The user lacks the permission `run-import`', new Forbidden()),
   429: errorReply('Too many calls: wait as long as `Retry-After` says', new TooManyRequests(60)),
-  500: errorReply('A fault in the server; its log has the details', new InternalServerError()),
+  500: errorReply('A fault in the server; its log has the details', new Error()),
   503: errorReply('The import data cannot be read: try again after as many seconds as `Retry-After` says', new ServiceUnavailable()),
-  '4xx': errorReply('Refused by a hook or a function of the host; the message says why', Object.assign(new Error(), { statusCode: 413 }))
+  '4xx': errorReply('Refused by a hook or a function of the host; the message says why', { statusCode: 413 })
 }
 
-function errorReply (description: string, example: Error) {
-  return { ...errorReplySchema, description, examples: [toErrorReply(example, 60).body] }
+function errorReply (description: string, thrown: unknown) {
+  return { ...errorReplySchema, description, examples: [toErrorReply(thrown).body] }
 }
 
 /**
@@ -56,7 +54,7 @@ export function replyToError (error: unknown, request: FastifyRequest, reply: Fa
   // They belong to the reply that was not sent.
   reply.removeHeader('ETag')
   if (reply.getHeader('Retry-After') === request.getDecorator<Caller | null>(kCaller)?.retryAfter) reply.removeHeader('Retry-After')
-  const { statusCode, body } = toErrorReply(error, reply.getHeader('Retry-After'), reply.statusCode)
+  const { statusCode, body } = toErrorReply(error, reply, reply.getHeader('Retry-After'))
   if (isDisconnected(reply)) reply.log.info('The caller disconnected before the reply')
   else if (statusCode >= 500) reply.log.error({ err: error }, body.error)
   else reply.log.info(hasOwnStatus(error) ? {} : { err: error }, body.error)
@@ -68,29 +66,28 @@ export function replyToError (error: unknown, request: FastifyRequest, reply: Fa
  * The reply to an error: the plugin's errors and client errors (4xx) with their message, any other without details.
  *
  * @param thrown by the plugin or by a hook of the host
+ * @param reply its status counts when `thrown` has none. Others than the thrower may have set it, as `@fastify/auth` does for any failure,
+ *   so the message is not sent then
  * @param retryAfter the reply's `Retry-After` header, if it is set already: seconds
- * @param replyStatus the status that the reply has already. It counts when `thrown` has none. Others than the thrower may have set it, as
- *   `@fastify/auth` does for any failure, so the message is not sent then
  */
-export function toErrorReply (thrown: unknown, retryAfter: unknown, replyStatus?: number): { statusCode: number, body: ErrorReply } {
-  const { statusCode, message, code } = publicErrorOf(thrown, Number(retryAfter), replyStatus)
+export function toErrorReply (thrown: unknown, reply?: object, retryAfter?: unknown): { statusCode: number, body: ErrorReply } {
+  const { statusCode, message, code } = publicErrorOf(thrown, statusOf(thrown) ?? statusOf(reply) ?? 500, Number(retryAfter))
   // As in Rocket.Chat, these two replies have no code.
-  if (thrown instanceof Unauthorized || thrown instanceof Forbidden) return { statusCode, body: { success: false, error: message } }
+  if (thrown instanceof Unauthorized || thrown instanceof Forbidden) return { statusCode, body: { success: false, error: thrown.message } }
   const text = STATUS_CODES[statusCode] ?? 'Unknown'
   const errorType = typeof code === 'string' ? code : `error-${text.toLowerCase().replace(/[^a-z]+/g, '-')}`
   return { statusCode, body: { success: false, error: `${message || text} [${errorType}]`, errorType } }
 }
 
-function publicErrorOf (thrown: unknown, retryAfter: number, replyStatus: unknown): { statusCode: number, message: string, code?: unknown } {
-  const statusCode = [statusOf(thrown), replyStatus].find(isErrorStatus) ?? 500
+function publicErrorOf (thrown: unknown, statusCode: number, retryAfter: number): { statusCode: number, message?: string, code?: unknown } {
   if (statusCode === 429) return new TooManyRequests(retryAfter > 0 ? Math.ceil(retryAfter) : RATE_LIMIT_WINDOW_SECONDS)
-  if (statusCode >= 500) return statusCode === 503 ? new ServiceUnavailable() : new InternalServerError()
-  if (!hasOwnStatus(thrown)) return { statusCode, message: '' }
-  return { statusCode, message: thrown.message, ...('code' in thrown && { code: thrown.code }) }
+  if (statusCode === 503) return new ServiceUnavailable()
+  if (statusCode >= 500) return { statusCode: 500 }
+  return hasOwnStatus(thrown) ? { statusCode, message: thrown.message, code: thrown.code } : { statusCode }
 }
 
 // The message of such an error is sent, if the status is a 4xx.
-function hasOwnStatus (thrown: unknown): thrown is Error {
+function hasOwnStatus (thrown: unknown): thrown is Error & { code?: unknown } {
   return thrown instanceof Error && statusOf(thrown) !== undefined
 }
 
