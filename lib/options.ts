@@ -126,26 +126,9 @@ const OPTIONAL_FUNCTION: Kind = ['a function, or left out', value => value === u
 /** A time in milliseconds. */
 export const MILLISECONDS: Kind = ['a whole number of milliseconds above 0', isPositiveInteger]
 
-const LEFT_OUT: Kind = ['left out, because the plugin sets it', value => value === undefined]
+const leftOut = (why: string): Kind => [`left out${why}`, value => value === undefined]
 
-/** The kind of each option, once its default is set. */
-const OPTIONS: Record<keyof ImportFileDataOptions, Kind> = {
-  lookupUser: FUNCTION,
-  hasPermission: FUNCTION,
-  store: ['an object', isObject],
-  importers: ['an object of display names by importer key', isRecord],
-  prepare: OPTIONAL_FUNCTION,
-  stalledAfter: MILLISECONDS,
-  writeTimeout: MILLISECONDS,
-  route: ['an object of settings of the route', isRecord]
-}
-
-const STORE: Record<keyof ImportDataStore, Kind> = {
-  latestOperation: FUNCTION, users: FUNCTION, channels: FUNCTION, countMessages: FUNCTION, contacts: OPTIONAL_FUNCTION
-}
-
-/** Every option that `register` takes: the plugin's, and Fastify's own. */
-const KNOWN = [...Object.keys(OPTIONS), 'prefix', 'logLevel', 'logSerializers']
+const SET_BY_PLUGIN = leftOut(', because the plugin sets it')
 
 /**
  * Checks the options, and adds the defaults.
@@ -156,22 +139,29 @@ export function resolveOptions (options: ImportFileDataOptions): ResolvedOptions
   const { lookupUser, hasPermission, store, importers = rocketChatImporters, prepare } = options
   const { stalledAfter = 600_000, writeTimeout = 60_000, route = {} } = options
   const resolved = { lookupUser, hasPermission, store, importers, prepare, stalledAfter, writeTimeout, route }
-  for (const name of Object.keys(options)) checkName(name, Reflect.get(options, name))
-  for (const [name, kind] of Object.entries(OPTIONS)) demand(name, Reflect.get(resolved, name), kind)
-  for (const [name, kind] of Object.entries(STORE)) demand(`store.${name}`, Reflect.get(store, name), kind)
+  const known = [...Object.keys(resolved), 'prefix', 'logLevel', 'logSerializers']
+  for (const name of Object.keys(options)) if (!known.includes(name)) demand(name, Reflect.get(options, name), unknownName(name, known))
+  demand('lookupUser', lookupUser, FUNCTION)
+  demand('hasPermission', hasPermission, FUNCTION)
+  demand('store', store, ['an object', isObject])
+  for (const name of ['latestOperation', 'users', 'channels', 'countMessages'] as const) demand(`store.${name}`, store[name], FUNCTION)
+  demand('store.contacts', store.contacts, OPTIONAL_FUNCTION)
+  demand('importers', importers, ['an object of display names by importer key', isRecord])
   for (const [key, name] of Object.entries(importers)) demand(`importers.${key}`, name, ['a string', value => typeof value === 'string'])
-  for (const name of OWN_SETTINGS) demand(`route.${name}`, Reflect.get(route, name), LEFT_OUT)
+  demand('prepare', prepare, OPTIONAL_FUNCTION)
+  demand('stalledAfter', stalledAfter, MILLISECONDS)
+  demand('writeTimeout', writeTimeout, MILLISECONDS)
+  demand('route', route, ['an object of settings of the route', isRecord])
+  for (const name of OWN_SETTINGS) demand(`route.${name}`, Reflect.get(route, name), SET_BY_PLUGIN)
   const { schema = {} } = route
   demand('route.schema', schema, ['an object of members of a schema', isRecord])
-  for (const name of OWN_SCHEMAS) demand(`route.schema.${name}`, schema[name], LEFT_OUT)
+  for (const name of OWN_SCHEMAS) demand(`route.schema.${name}`, schema[name], SET_BY_PLUGIN)
   return resolved
 }
 
-function checkName (name: string, value: unknown): void {
-  if (value === undefined || KNOWN.includes(name)) return
-  const nearest = closest(name, KNOWN)
-  const expected = distance(name, nearest) > 3 ? 'left out: there is no such option' : `left out, or named "${nearest}"`
-  throw new InvalidOption(name, expected, describe(value))
+function unknownName (name: string, known: readonly string[]): Kind {
+  const nearest = closest(name, known)
+  return leftOut(distance(name, nearest) > 3 ? ': there is no such option' : `, or named "${nearest}"`)
 }
 
 /** Throws an InvalidOption that names the option, what was expected and what it is, unless it is of this kind. */
