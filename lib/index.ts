@@ -16,13 +16,11 @@ export type { Batches, ImportDataStore, StagedChannel, StagedContact, StagedUser
 
 type Options<User extends object> = { hasPermission: HasPermission<User> } & ImportFileDataOptions<User>
 
-type PluginFunction = FastifyPluginAsync<Options<object>>
-
 /**
  * The type of the plugin only. `default`, which fastify-plugin sets, distinguishes it: without a property that no function of the host has,
  * TypeScript would type the parameters of such a function by the overload below before it takes another.
  */
-interface Plugin extends PluginFunction {
+interface Plugin extends FastifyPluginAsync<Options<object>> {
   readonly default: Plugin
 }
 
@@ -49,7 +47,7 @@ const registrations = new WeakMap<object, number>()
 
 // Adds the route with its hooks and its error handler. Rejects other methods on its path, and every path below it, so that no such request
 // reaches a wildcard route of the host, such as a proxy's.
-const plugin: PluginFunction = async (instance, options) => {
+const plugin: FastifyPluginAsync<ImportFileDataOptions> = async (instance, options) => {
   const resolved = resolveOptions(options)
   const { route } = resolved
   const { handlerTimeout }: FastifyServerOptions = instance.initialConfig
