@@ -20,10 +20,7 @@ export const kCaller = Symbol('fastify-import-file-data.caller')
 export function createAuthFunctions ({ lookupUser, hasPermission }: Pick<ResolvedOptions, 'lookupUser' | 'hasPermission'>) {
   /** Finds the caller. Throws `Unauthorized`, or as `withErrorForReply` does. */
   async function authenticate (request: FastifyRequest): Promise<void> {
-    const userId = readHeader('x-user-id', request)
-    const authToken = readHeader('x-auth-token', request)
-    if (userId === undefined || authToken === undefined) throw new Unauthorized()
-    const credentials = { userId, authToken }
+    const credentials = { userId: readHeader('x-user-id', request), authToken: readHeader('x-auth-token', request) }
     const user = await withErrorForReply(() => lookupUser(credentials, request))
     if (!isObject(user)) throw new Unauthorized()
     request.setDecorator<Caller>(kCaller, { credentials, user })
@@ -40,9 +37,10 @@ export function createAuthFunctions ({ lookupUser, hasPermission }: Pick<Resolve
 
 // Duplicates are ambiguous, so they are rejected. Node.js joins them with a comma and a space (RFC 9110, 5.3), but a single value may also
 // contain these, such as the distinguished name of an LDAP user.
-function readHeader (name: string, { headers, raw: { rawHeaders } }: FastifyRequest): string | undefined {
+function readHeader (name: string, { headers, raw: { rawHeaders } }: FastifyRequest): string {
   const value = headers[name]
-  if (typeof value !== 'string' || value.trim() === '') return undefined
+  if (typeof value !== 'string' || value.trim() === '') throw new Unauthorized()
   const isDuplicate = value.includes(', ') && rawHeaders.filter((header, index) => index % 2 === 0 && header.toLowerCase() === name).length > 1
-  return isDuplicate ? undefined : value
+  if (isDuplicate) throw new Unauthorized()
+  return value
 }
