@@ -3,7 +3,7 @@ import type { FastifyPluginAsync, FastifyRegisterOptions, FastifyReply, FastifyR
 import fp from 'fastify-plugin'
 import { createAuthFunctions, kCaller } from './auth.js'
 import { MethodNotAllowed, NotFound } from './errors.js'
-import { type HasPermission, type ImportFileDataOptions, resolveOptions } from './options.js'
+import { type ImportFileDataOptions, resolveOptions } from './options.js'
 import { markAsPrivate, replySchemas, replyToError, toErrorReply } from './replies.js'
 import { createHandler } from './route.js'
 import { headersSchema } from './schemas.js'
@@ -14,7 +14,8 @@ export type { Credentials, ImportFileDataOptions, Prepare, PrepareContext, Route
 export type { ChannelItem, ContactItem, ErrorReply, Selection, UserItem, Waiting } from './schemas.js'
 export type { Batches, ImportDataStore, StagedChannel, StagedContact, StagedUser, StoreContext } from './store.js'
 
-type Options<User extends object> = { hasPermission: HasPermission<User> } & ImportFileDataOptions<User>
+/** The options, with `hasPermission` also as a function, whose parameter `user` TypeScript checks more strictly than that of a method. */
+type Options<User extends object> = { hasPermission: (user: User, ...others: never[]) => unknown } & ImportFileDataOptions<User>
 
 /**
  * The type of the plugin only. `default`, which fastify-plugin sets, distinguishes it: without a property that no function of the host has,

@@ -30,9 +30,6 @@ export interface PrepareContext {
   readonly log: FastifyBaseLogger
 }
 
-/** `hasPermission` of `ImportFileDataOptions`, as the type of a function, which TypeScript checks more strictly than a method. */
-export type HasPermission<User> = (user: User, permission: 'run-import', request: FastifyRequest) => boolean | Promise<boolean>
-
 const OWN_SETTINGS =
   ['method', 'url', 'path', 'handler', 'exposeHeadRoute', 'validatorCompiler', 'serializerCompiler', 'errorHandler'] as const
 
