@@ -19,6 +19,6 @@ export const bsonType = (value: unknown): unknown => Object.getPrototypeOf(value
 
 function numberOf (digits: string): number | bigint | string {
   const number = Number(digits)
-  if (!/^-?\d+$/.test(digits)) return Number.isFinite(number) ? digits : NaN
+  if (!/^-?\d+$/.test(digits)) return Number.isFinite(number) ? digits : number
   return Number.isSafeInteger(number) ? number : BigInt(digits)
 }
