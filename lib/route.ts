@@ -5,8 +5,7 @@ import { InvalidStoreAnswer, OperationChanged, withErrorForReply } from './error
 import { type Outcome, type Snapshot, isSameImport, outcomeOf, snapshotOf } from './operation.js'
 import { type ResolvedOptions, isObject } from './options.js'
 import { sendJson } from './replies.js'
-import { sendText } from './selection/send.js'
-import { writeSelection } from './selection/write.js'
+import { sendSelection } from './selection/send.js'
 import { createSelectionTag, matches } from './waiting/etag.js'
 import { Preparation } from './waiting/preparation.js'
 import { createWaitingReply, retryAfter } from './waiting/reply.js'
@@ -18,7 +17,7 @@ import { createWaitingReply, retryAfter } from './waiting/reply.js'
  * @param instance closes what `prepare` is doing when it closes
  */
 export function createHandler (instance: FastifyInstance, options: ResolvedOptions) {
-  const { store, prepare, stalledAfter, writeTimeout } = options
+  const { store, prepare, stalledAfter } = options
   const preparation = prepare && new Preparation(prepare, stalledAfter)
   const waitingReply = createWaitingReply(stalledAfter)
   const selectionTag = createSelectionTag()
@@ -38,7 +37,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     if (meaning === 'waiting') preparation?.check(operation)
     if (meaning === 'loaded' || meaning === 'waiting') return sendWaiting(operation, name, request, reply)
     if (meaning === 'settled' && isNotModified(request, reply, selectionTag(operation, name))) return reply.code(304).send()
-    return await sendText(reply, writeSelection(store, call, name, () => confirmUnchanged(outcome, call)), writeTimeout)
+    return await sendSelection(call, options, name, () => confirmUnchanged(outcome, call))
   }
 
   function sendWaiting (operation: Snapshot, name: string | undefined, request: FastifyRequest, reply: FastifyReply): FastifyReply {

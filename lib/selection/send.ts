@@ -1,87 +1,113 @@
-import { Readable } from 'node:stream'
+import { once } from 'node:events'
+import type { PassThrough } from 'node:stream'
 import type { FastifyReply } from 'fastify'
-import { isDisconnected, onClose } from '../call.js'
+import type { Call } from '../call.js'
+import { InvalidStoreAnswer } from '../errors.js'
+import type { ResolvedOptions } from '../options.js'
 import { sendJson } from '../replies.js'
+import type { ImportDataStore, StoreContext } from '../store.js'
+import { channelItem, contactItem, userItem } from './items.js'
+import { Part } from './part.js'
+import { abort, startStream } from './stream.js'
+import { nextTurn } from './turns.js'
 
-/** How many characters are written ahead of the caller. */
-const HIGH_WATER_MARK = 256 * 1024
+/** The minimum length of a chunk in characters. */
+const CHUNK_LENGTH = 64 * 1024
+
+/** The number of characters that are written in a turn of the event loop. */
+const TURN_LENGTH = 512 * 1024
+
+/** The minimum number of characters that a slice of records counts as: records that are left out take time, too. */
+const LEAST_SLICE_LENGTH = 32 * 1024
 
 /**
- * Sends the text of a reply: as a whole, with a content-length, if it is only one chunk, otherwise as a stream. A failure before the first
- * chunk is thrown. A failure after it aborts the reply, so that it does not look complete.
+ * Sends the selection of what is staged: as a whole, with a content-length, if it is only one chunk, otherwise as a stream. The first batches
+ * of all parts and the number of messages are read at the same time.
  *
- * @param text yields chunks, and returns the last. The arrays are emptied, because a generator keeps what it has yielded until it resumes
- * @param writeTimeout milliseconds that the caller may leave sent data unread
+ * A failure aborts the signal of the call. Before the first chunk is sent it is thrown. After it the reply is aborted, so that it does not
+ * look complete.
+ *
+ * @param name the display name of the importer
+ * @param confirm called when everything has been read; it throws when the records may not belong to one import
+ * @throws what the store and `confirm` throw, and InvalidStoreAnswer
  */
-export async function sendText (reply: FastifyReply, text: AsyncGenerator<string[], string[]>, writeTimeout: number): Promise<FastifyReply> {
-  const { done, value } = await text.next()
-  if (done) return sendJson(reply, value.join(''))
-  const stream = new Readable({
-    highWaterMark: HIGH_WATER_MARK,
-    // Chunks stay text: as buffers, they would take memory until the next garbage collection of old objects.
-    encoding: 'utf8',
-    async read () {
-      try {
-        const { done, value } = await text.next()
-        for (const chunk of value.splice(0)) this.push(chunk)
-        if (done) this.push(null)
-      } catch (failure) {
-        if (!isDisconnected(reply)) abort(reply, failure)
-        this.destroy()
+export async function sendSelection (
+  call: Call,
+  { store, writeTimeout }: Pick<ResolvedOptions, 'store' | 'writeTimeout'>,
+  name: string | undefined,
+  confirm: () => Promise<void>
+): Promise<FastifyReply> {
+  const { context, reply } = call
+  const { signal } = context
+  const parts = [
+    new Part('users', () => store.users(context), userItem),
+    new Part('channels', () => store.channels(context), channelItem),
+    new Part('contacts', () => store.contacts?.(context) ?? [], contactItem)
+  ]
+  let stream: PassThrough | undefined
+  let turnLength = 0
+  let hasWritten = false
+  let text = name === undefined ? '{' : `{"name":${JSON.stringify(name)},`
+  try {
+    call.isReading = true
+    signal.throwIfAborted()
+    const count = countMessages(store, context)
+    // Fail early: the count is the last to be needed, but may be the first to fail.
+    count.catch(failure => call.abort(failure))
+    await Promise.all(parts.map(part => part.open()))
+
+    for (const part of parts) {
+      let separator = `"${part.name}":[`
+      for (let items = await part.next(); items !== undefined; items = await part.next()) {
+        signal.throwIfAborted()
+        if (items !== '') {
+          text += separator + items
+          separator = ','
+        }
+        if (text.length >= CHUNK_LENGTH) {
+          // A large reply needs the other parts only later, and a database may close their cursors meanwhile.
+          if (stream === undefined) for (const other of parts) if (other !== part) other.close()
+          stream ??= startStream(call, writeTimeout)
+          stream.write(text)
+          text = ''
+          hasWritten = true
+        }
+        turnLength += Math.max(items.length, LEAST_SLICE_LENGTH)
+        // Hold no batch while waiting: with many callers, their batches would take most of the memory.
+        if (turnLength < TURN_LENGTH && !(hasWritten && part.isBetweenBatches)) continue
+        if (stream?.writableNeedDrain) await once(stream, 'drain', { signal })
+        await nextTurn()
+        turnLength = 0
+        hasWritten = false
       }
+      if (separator === ',') text += '],'
+      // Contacts are left out when there are none.
+      else if (part.name !== 'contacts') text += `${separator}],`
     }
-  })
-  stream.on('close', () => text.return([]))
-  for (const chunk of value.splice(0)) stream.push(chunk)
-  // A reply may end early: the caller disconnects, or a hook of the host throws or sends something else.
-  onClose(reply, () => stream.destroy())
-  abortAtHandlerTimeout(reply)
-  dropWhenUnread(reply, writeTimeout)
-  return sendJson(reply, stream)
+    text += `"message_count":${await count},"success":true}`
+    await confirm()
+    if (parts.some(({ leftOut }) => leftOut)) {
+      const leftOut = Object.fromEntries(parts.map(({ name, leftOut }) => [name, leftOut]))
+      context.log.warn({ leftOut }, 'Staged records without an import id were left out of the selection: their number, and the position of the first')
+    }
+    call.isReading = false
+    if (stream === undefined) return sendJson(reply, text)
+    stream.end(text)
+  } catch (failure) {
+    call.abort(failure)
+    // The first failure: reads that its signal has ended may fail, too.
+    if (stream === undefined) throw signal.reason
+    // A hook of the host destroys it to send something else.
+    if (!stream.destroyed) abort(reply, signal.reason)
+    stream.destroy()
+  } finally {
+    for (const part of parts) part.close()
+  }
+  return reply
 }
 
-function abort (reply: FastifyReply, failure: unknown): void {
-  reply.log.error({ err: failure }, 'The selection was aborted: the caller received incomplete JSON')
-  breakConnection(reply)
-}
-
-// Fastify aborts the signal of the request before it ends the reply. It does not reset the connection, and until 5.12.7 it throws when the
-// headers are sent already, which ends the process.
-function abortAtHandlerTimeout (reply: FastifyReply): void {
-  const { raw, request } = reply
-  // Without a timeout, Fastify creates the signal when it is first read.
-  if (!request.routeOptions.handlerTimeout) return
-  request.signal.addEventListener('abort', () => {
-    if (!raw.headersSent || reply.sent || isDisconnected(reply)) return
-    abort(reply, request.signal.reason)
-    reply.hijack()
-  })
-}
-
-// An HTTP/1.0 reply, and behind some proxies one with `Connection: close`, ends with the connection. If the connection were closed
-// normally, the reply would look complete, so it is reset. Only TCP can be reset.
-function breakConnection ({ raw }: FastifyReply): void {
-  // An HTTP/2 stream that is destroyed without an error looks complete.
-  const isHttp2 = 'stream' in raw
-  const { socket } = raw
-  if (!isHttp2 && socket?.remoteAddress !== undefined && !('encrypted' in socket)) socket.resetAndDestroy()
-  raw.destroy(isHttp2 ? new Error('The reply is aborted') : undefined)
-}
-
-// The socket's timer restarts whenever bytes are written, so a slow reader is not dropped.
-function dropWhenUnread (reply: FastifyReply, writeTimeout: number): void {
-  const { raw, log } = reply
-  const { socket } = reply.request.raw
-  // The reply to a pipelined request has no socket until the previous reply is sent.
-  const timeout = (raw.socket ?? reply.server.server).timeout || 0
-  // Over HTTP/2, a callback is called only once.
-  raw.setTimeout(writeTimeout, () => {})
-  raw.on('timeout', () => {
-    // With nothing left to send, the store is slow, and not the caller.
-    if (raw.writableLength === 0) return
-    log.warn({ writeTimeout }, 'The caller has stopped reading: the connection is closed')
-    breakConnection(reply)
-  })
-  // Before Node.js sets the timer of a keep-alive connection.
-  raw.prependOnceListener('finish', () => { if (socket.timeout === writeTimeout) socket.setTimeout(timeout) })
+async function countMessages (store: ImportDataStore, context: StoreContext): Promise<number> {
+  const count = await store.countMessages(context)
+  if (!Number.isSafeInteger(count) || count < 0) throw new InvalidStoreAnswer('countMessages', 'a whole number, 0 or more')
+  return count
 }
