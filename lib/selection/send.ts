@@ -14,11 +14,8 @@ import { nextTurn } from './turns.js'
 /** The minimum length of a chunk in characters. */
 const CHUNK_LENGTH = 64 * 1024
 
-/** The number of characters that are written in a turn of the event loop. */
-const TURN_LENGTH = 512 * 1024
-
-/** The minimum number of characters that a slice of records counts as: records that are left out take time, too. */
-const LEAST_SLICE_LENGTH = 32 * 1024
+/** The maximum number of slices that are written in a turn of the event loop: those of a default batch of `rocketChatDatabase`. */
+const SLICES_PER_TURN = 16
 
 /**
  * Sends the selection of what is staged: as a whole, with a content-length, if it is only one chunk, otherwise as a stream. The first batches
@@ -45,7 +42,7 @@ export async function sendSelection (
     new Part('contacts', () => store.contacts?.(context) ?? [], contactItem)
   ]
   let stream: PassThrough | undefined
-  let turnLength = 0
+  let slices = 0
   let hasWritten = false
   let text = name === undefined ? '{' : `{"name":${JSON.stringify(name)},`
   try {
@@ -72,12 +69,11 @@ export async function sendSelection (
           text = ''
           hasWritten = true
         }
-        turnLength += Math.max(items.length, LEAST_SLICE_LENGTH)
         // Hold no batch while waiting: with many callers, their batches would take most of the memory.
-        if (turnLength < TURN_LENGTH && !(hasWritten && part.isBetweenBatches)) continue
+        if (++slices < SLICES_PER_TURN && !(hasWritten && part.isBetweenBatches)) continue
         if (stream?.writableNeedDrain) await once(stream, 'drain', { signal })
         await nextTurn()
-        turnLength = 0
+        slices = 0
         hasWritten = false
       }
       if (separator === ',') text += '],'
