@@ -24,6 +24,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
 
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const call = new Call(reply)
+    const caller = request.getDecorator<Caller>(kCaller)
     const latest = await latestOperation(call)
     // A `handlerTimeout` or a hook of the host may end the reply during any read.
     if (reply.sent) return reply
@@ -33,18 +34,18 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     if (meaning === 'unknown') {
       request.log.warn({ status: operation.status }, 'The import operation has an unknown status: the reply is the selection of what is staged')
     }
-    if (meaning === 'loaded') preparation?.require(operation, request.getDecorator<Caller>(kCaller).credentials, request.log)
+    if (meaning === 'loaded') preparation?.require(operation, caller.credentials, request.log)
     if (meaning === 'waiting') preparation?.check(operation)
-    if (meaning === 'loaded' || meaning === 'waiting') return sendWaiting(operation, name, request, reply)
-    if (meaning === 'settled' && isNotModified(request, reply, selectionTag(operation, name))) return reply.code(304).send()
+    const waiting = meaning === 'loaded' || meaning === 'waiting' ? waitingReply(operation, name) : undefined
+    if (waiting) {
+      caller.retryAfter = String(retryAfter(operation))
+      reply.header('Retry-After', caller.retryAfter)
+    }
+    const entityTag = meaning === 'settled' ? selectionTag(operation, name) : waiting?.entityTag
+    if (entityTag !== undefined) reply.header('ETag', entityTag)
+    if (entityTag !== undefined && matches(entityTag, request.headers['if-none-match'])) return reply.code(304).send()
+    if (waiting) return sendJson(reply, waiting.text)
     return await sendSelection(call, options, name, () => confirmUnchanged(outcome, call))
-  }
-
-  function sendWaiting (operation: Snapshot, name: string | undefined, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-    const { text, entityTag } = waitingReply(operation, name)
-    const seconds = String(retryAfter(operation))
-    request.getDecorator<Caller>(kCaller).retryAfter = seconds
-    return isNotModified(request, reply.header('Retry-After', seconds), entityTag) ? reply.code(304).send() : sendJson(reply, text)
   }
 
   async function latestOperation (call: Call): Promise<Snapshot | null> {
@@ -71,11 +72,4 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
 
   if (preparation) instance.addHook('onClose', () => preparation.close())
   return (request: FastifyRequest, reply: FastifyReply) => withErrorForReply(() => handleAgainIfChanged(request, reply))
-}
-
-// Sets the ETag, and compares it with those that the caller has.
-function isNotModified ({ headers }: FastifyRequest, reply: FastifyReply, entityTag: string | undefined): boolean {
-  if (entityTag === undefined) return false
-  reply.header('ETag', entityTag)
-  return matches(entityTag, headers['if-none-match'])
 }
