@@ -7,6 +7,8 @@ export interface Work {
   /** The source of the records. */
   store: 'generated' | 'mongodb'
   users: number
+  /** The minimum length of the users' names. */
+  nameLength?: number
   waiting?: boolean
 }
 
@@ -21,7 +23,7 @@ const IMPORTER = 'slack'
 const CHANGED = new Date('2100-01-01T00:00:00Z')
 
 /** The plugin's options with a store that generates its records as fast as possible, the same each time. */
-export function generatedOptions ({ users, waiting = false }: Work): ImportFileDataOptions {
+export function generatedOptions ({ users, nameLength = 0, waiting = false }: Work): ImportFileDataOptions {
   const operation: ImportOperation = {
     id: 'bench',
     status: waiting ? 'importer_preparing_messages' : 'importer_user_selection',
@@ -36,7 +38,7 @@ export function generatedOptions ({ users, waiting = false }: Work): ImportFileD
     hasPermission: () => true,
     store: {
       latestOperation: async () => operation,
-      users: () => batches(users, user),
+      users: () => batches(users, index => user(index, nameLength)),
       channels: () => batches(channelCount(users), channel),
       countMessages: async () => messageCount(users)
     }
@@ -110,10 +112,10 @@ function * documents (users: number): Generator<Array<{ _id: string }>> {
   })
 }
 
-function user (index: number): StagedUser {
+function user (index: number, nameLength = 0): StagedUser {
   return {
     importIds: [`U${index.toString(36).toUpperCase()}`],
-    username: `user.${index}`,
+    username: `user.${index}`.padEnd(nameLength, '.'),
     emails: [`user.${index}@example.com`],
     deleted: index % 20 === 0,
     type: index % 50 === 0 ? 'bot' : 'user'
