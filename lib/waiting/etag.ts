@@ -9,19 +9,16 @@ const SELECTION_FORMAT = 2
  * name; undefined when the operation has no `updatedAt`.
  */
 export function createSelectionTag (): (operation: Snapshot, name: string | undefined) => string | undefined {
-  const keep = keepLast<string>()
-  return ({ id, status, valid, updateTime }, name) => {
-    if (updateTime === undefined) return undefined
-    const values = [SELECTION_FORMAT, id, status, valid, updateTime, name]
-    return keep(values, () => entityTagOf(values))
-  }
+  const tagOf = keepLast(entityTagOf)
+  return ({ id, status, valid, updateTime }, name) =>
+    updateTime === undefined ? undefined : tagOf(SELECTION_FORMAT, id, status, valid, updateTime, name)
 }
 
 /**
  * The ETag of a reply that depends on these values: a weak one (RFC 9110, 8.8.3), because a host may compress the reply, and a store
  * may return records in another order. A hash (132 bits of it), so that it reveals nothing of the operation.
  */
-export function entityTagOf (values: ReadonlyArray<string | number | boolean | undefined>): string {
+export function entityTagOf (...values: ReadonlyArray<string | number | boolean | undefined>): string {
   return `W/"${hash('sha256', JSON.stringify(values), 'base64url').slice(0, 22)}"`
 }
 
@@ -32,13 +29,13 @@ export function matches (entityTag: string, ifNoneMatch = ''): boolean {
 }
 
 /**
- * Creates a function that returns the result of `make`, or the last result when the key has the same values as the last one. Most polls get
- * the same reply as the poll before (docs/performance.md).
+ * Creates a function that returns what `make` returns, or its last result when the arguments are the same as those of the last call. Most
+ * polls get the same reply as the poll before (docs/performance.md).
  */
-export function keepLast<Result> (): (key: readonly unknown[], make: () => Result) => Result {
-  let last: { key: readonly unknown[], result: Result } | undefined
-  return (key, make) => {
-    if (last === undefined || !key.every((value, index) => value === last?.key[index])) last = { key, result: make() }
+export function keepLast<Arguments extends readonly unknown[], Result> (make: (...args: Arguments) => Result): (...args: Arguments) => Result {
+  let last: { args: Arguments, result: Result } | undefined
+  return (...args) => {
+    if (last === undefined || !args.every((value, index) => value === last?.args[index])) last = { args, result: make(...args) }
     return last.result
   }
 }
