@@ -22,10 +22,12 @@ export function entityTagOf (...values: ReadonlyArray<string | number | boolean 
   return `W/"${hash('sha256', JSON.stringify(values), 'base64url').slice(0, 22)}"`
 }
 
-/** Whether a header `If-None-Match` is `*` or has this ETag in its list: a weak comparison (RFC 9110, 13.1.2). */
+/**
+ * Whether a header `If-None-Match` is `*` or has this ETag in its list: a weak comparison (RFC 9110, 13.1.2), which ignores the `W/`. A tag
+ * with its quotes cannot be a part of another.
+ */
 export function matches (entityTag: string, ifNoneMatch = ''): boolean {
-  if (ifNoneMatch === entityTag || ifNoneMatch.trim() === '*') return true
-  return (ifNoneMatch.match(/"[^"]*"/g) ?? []).some(tag => entityTag === `W/${tag}`)
+  return ifNoneMatch.trim() === '*' || ifNoneMatch.includes(entityTag.slice('W/'.length))
 }
 
 /**
