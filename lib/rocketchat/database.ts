@@ -76,11 +76,12 @@ export function rocketChatDatabase (
     return within(db.collection(collection).findOne<Found>(filter, { ...own, ...options, maxTimeMS }))
   }
 
-  async function * staged (filter: object, fields: readonly string[], caller: AbortSignal): AsyncGenerator<rocketChat.StagedData[]> {
+  // By default reads all batches, without `maxTimeMS`: for a cursor MongoDB counts it for all batches together, so that a large selection would
+  // never be complete.
+  async function * staged (filter: object, fields: readonly string[], caller: AbortSignal, own: object = { batchSize }) {
     const { signal, within, options } = limitReads(caller)
     const projection = { _id: 0, ...Object.fromEntries(fields.map(field => [`data.${field}`, 1])) }
-    // Without `maxTimeMS`: for a cursor MongoDB counts it for all batches together, so that a large selection would never be complete.
-    const cursor = data.find(filter, { ...options, projection, batchSize })
+    const cursor = data.find(filter, { ...options, projection, ...own })
     try {
       while (await within(cursor.hasNext())) yield cursor.readBufferedDocuments().map(rocketChat.dataOf)
       // For a closed cursor the driver throws no error, so the records would look complete.
@@ -106,9 +107,7 @@ export function rocketChatDatabase (
       users: ({ signal }) => staged({ dataType: 'user' }, ['importIds', 'username', 'emails', 'deleted', 'type'], signal),
       async * channels ({ signal }) {
         yield * staged({ dataType: 'channel', 'data.t': { $ne: 'd' } }, ['importIds', 'name', 't', 'archived'], signal)
-        const filter = { dataType: 'channel', 'data.t': 'd' }
-        const direct = await findOne<rocketChat.StagedDocument>('rocketchat_import_data', filter, { projection: { 'data.t': 1 } }, signal)
-        if (direct !== null) yield [rocketChat.dataOf(direct)]
+        yield * staged({ dataType: 'channel', 'data.t': 'd' }, ['t'], signal, { limit: 1, maxTimeMS })
       },
       contacts: ({ signal }) => staged({ dataType: 'contact' }, ['importIds', 'name', 'emails', 'phones'], signal),
       countMessages ({ signal }) {
