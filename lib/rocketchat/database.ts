@@ -3,12 +3,6 @@ import { CursorClosed, ReadTimeout } from '../errors.js'
 import { FUNCTION, MILLISECONDS, demand, isObject, isPositiveInteger } from '../options.js'
 import * as rocketChat from './documents.js'
 
-/**
- * Overrides settings of the host's client, so that the driver returns documents whose numbers are plain values. A 64-bit integer becomes a
- * bigint, because a number would round it.
- */
-const EXACT = { raw: false, promoteValues: true, promoteLongs: true, useBigInt64: true }
-
 /** The part of a `Db` of the MongoDB driver that is used. A host without MongoDB needs no driver, not even its types. */
 export interface DatabaseLike { collection (name: string): CollectionLike }
 
@@ -68,7 +62,9 @@ export function rocketChatDatabase (
       throw deadline.signal.reason
     }
     const within = <Result>(read: Promise<Result>) => pTimeout(read, { milliseconds: maxTimeMS, fallback, signal })
-    return { signal, within, options: { ...EXACT, signal } }
+    // Overrides settings of the host's client, so that the driver returns documents whose numbers are plain values. A 64-bit integer becomes
+    // a bigint, because a number would round it.
+    return { signal, within, options: { raw: false, promoteValues: true, promoteLongs: true, useBigInt64: true, signal } }
   }
 
   function findOne<Found> (collection: string, filter: object, own: object, caller?: AbortSignal): Promise<Found | null> {
