@@ -64,11 +64,9 @@ const plugin: FastifyPluginAsync<ImportFileDataOptions> = async (instance, optio
     added.onRequest = [added.onRequest ?? [], added.method === 'GET' ? authenticateAndAuthorize : reject].flat()
     added.onSend = [added.onSend ?? [], markAsPrivate].flat()
   })
-  instance.route({
+  instance.get(URL, {
     ...route,
     ...(handlerTimeout && { handlerTimeout: route.handlerTimeout ?? LONGEST_TIMEOUT }),
-    method: 'GET',
-    url: URL,
     // A HEAD would read the whole selection and send none of it.
     exposeHeadRoute: false,
     schema: {
@@ -88,11 +86,10 @@ const plugin: FastifyPluginAsync<ImportFileDataOptions> = async (instance, optio
     serializerCompiler: () => payload => JSON.stringify(payload instanceof Error ? toErrorReply(undefined, payload).body : payload),
     handler: createHandler(instance, resolved)
   })
-  const methods = instance.supportedMethods
   // Only OPTIONS reaches the handler.
   const rejected = { ...route, schema: HIDDEN, handler: (_request: FastifyRequest, reply: FastifyReply) => reply.code(204).send() }
-  instance.route({ ...rejected, method: methods.filter(method => method !== 'GET'), url: URL })
-  instance.route({ ...rejected, method: methods, url: `${URL}/*` })
+  instance.route({ ...rejected, method: instance.supportedMethods.filter(method => method !== 'GET'), url: URL })
+  instance.all(`${URL}/*`, rejected)
 }
 
 /**
