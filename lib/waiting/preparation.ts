@@ -36,14 +36,12 @@ export class Preparation {
    */
   require (operation: Snapshot, credentials: Credentials, log: FastifyBaseLogger): void {
     const run = this.#runs.get(operation.id)
-    if (run === undefined) return this.#start(operation, false, credentials, log)
+    if (run === undefined) return this.#start(operation, credentials, log)
     if (run.endedAt === undefined) return
-    if (isNewer(operation, run.endedFor ?? run.startedFor)) {
-      // A file that was uploaded during a run needs another run. An operation that the run itself changed looks the same, unless the
-      // file is another one: so without another file there is only one more run.
-      const isRepeat = run.endedFor === undefined
-      if (!(isRepeat && run.isRepeat) || operation.file !== run.startedFor.file) return this.#start(operation, isRepeat, credentials, log)
-    }
+    // A file that was uploaded during a run needs another run. An operation that the run itself changed looks the same, unless the
+    // file is another one: so without another file there is only one more run.
+    const isSecondRepeat = run.isRepeat && run.endedFor === undefined && operation.file === run.startedFor.file
+    if (!isSecondRepeat && isNewer(operation, run.endedFor ?? run.startedFor)) return this.#start(operation, credentials, log)
     if (!run.hasFailed && Date.now() - run.endedAt >= this.patience) this.#fail(run, new PreparationWithoutEffect(), log)
     this.check(operation)
   }
@@ -73,9 +71,10 @@ export class Preparation {
     await Promise.all([...this.#runs.values()].map(({ end }) => end))
   }
 
-  #start (startedFor: Snapshot, isRepeat: boolean, credentials: Credentials, log: FastifyBaseLogger): void {
+  #start (startedFor: Snapshot, credentials: Credentials, log: FastifyBaseLogger): void {
     if (this.#closing.signal.aborted) return
-    const run: Run = { startedFor, isRepeat, end: Promise.resolve() }
+    const previous = this.#runs.get(startedFor.id)
+    const run: Run = { startedFor, isRepeat: previous !== undefined && previous.endedFor === undefined, end: Promise.resolve() }
     run.end = this.#call(run, credentials, log)
     this.#runs.delete(startedFor.id)
     this.#runs.set(startedFor.id, run)
