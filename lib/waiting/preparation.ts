@@ -75,19 +75,13 @@ export class Preparation {
     if (this.#closing.signal.aborted) return
     const previous = this.#runs.get(startedFor.id)
     const run: Run = { startedFor, isRepeat: previous !== undefined && previous.endedFor === undefined, end: Promise.resolve() }
-    run.end = this.#call(run, credentials, log)
+    // Called in a promise, because it may throw instead of returning one.
+    run.end = run.end.then(() => this.prepare(startedFor.original, { credentials, signal: this.#closing.signal, log }))
+      .catch(failure => this.#fail(run, failure, log))
+      .finally(() => { run.endedAt = Date.now() })
     this.#runs.delete(startedFor.id)
     this.#runs.set(startedFor.id, run)
     for (const [id, { endedAt }] of this.#runs) if (this.#runs.size > REMEMBERED && endedAt !== undefined) this.#runs.delete(id)
-  }
-
-  async #call (run: Run, credentials: Credentials, log: FastifyBaseLogger): Promise<void> {
-    try {
-      await this.prepare(run.startedFor.original, { credentials, signal: this.#closing.signal, log })
-    } catch (failure) {
-      this.#fail(run, failure, log)
-    }
-    run.endedAt = Date.now()
   }
 
   #fail (run: Run, failure: unknown, log: FastifyBaseLogger): void {
