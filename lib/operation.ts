@@ -47,9 +47,6 @@ const STATUSES = [
   ['failed', ['importer_import_failed']]
 ] as const
 
-/** What a status can mean. Any other is `unknown`; the reply to it is the same as for `staged`. */
-type Meaning = typeof STATUSES[number][0] | 'unknown'
-
 /** A status of an import operation, as Rocket.Chat names it. */
 export type ImportStatus = typeof STATUSES[number][1][number]
 
@@ -77,7 +74,8 @@ export interface Outcome {
   operation: Snapshot
   /** The importer's display name. */
   name: string | undefined
-  meaning: Exclude<Meaning, 'failed'>
+  /** What its status means. The reply to an unknown status is the same as for `staged`. */
+  meaning: Exclude<typeof STATUSES[number][0], 'failed'> | 'unknown'
 }
 
 /** The options that decide what an operation means: the display name of each importer by its key, and what reads a file. */
