@@ -170,7 +170,6 @@ export function demand (option: string, value: unknown, [expected, isRight]: Kin
 function describe (value: unknown): string {
   if (value === undefined) return 'missing'
   if (Array.isArray(value)) return 'an array'
-  if (value === null || typeof value === 'number' || typeof value === 'boolean') return String(value)
-  if (typeof value === 'object' && !isRecord(value)) return `an instance of ${value.constructor?.name}`
-  return `${typeof value === 'object' ? 'an' : 'a'} ${typeof value}`
+  if (isObject(value)) return isRecord(value) ? 'an object' : `an instance of ${value.constructor?.name}`
+  return value === null || typeof value === 'number' || typeof value === 'boolean' ? String(value) : `a ${typeof value}`
 }
