@@ -39,8 +39,7 @@ export function createAuthFunctions ({ lookupUser, hasPermission }: Pick<Resolve
 // contain these, such as the distinguished name of an LDAP user.
 function readHeader (name: string, { headers, raw: { rawHeaders } }: FastifyRequest): string {
   const value = headers[name]
-  if (typeof value !== 'string' || value.trim() === '') throw new Unauthorized()
-  const isDuplicate = value.includes(', ') && rawHeaders.filter((header, index) => index % 2 === 0 && header.toLowerCase() === name).length > 1
-  if (isDuplicate) throw new Unauthorized()
+  const isDuplicate = value?.includes(', ') && rawHeaders.filter((header, index) => index % 2 === 0 && header.toLowerCase() === name).length > 1
+  if (isDuplicate || typeof value !== 'string' || value.trim() === '') throw new Unauthorized()
   return value
 }
