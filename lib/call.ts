@@ -26,6 +26,12 @@ export class Call {
     else if (this.isReading) this.abort(new Error('The reply has ended'))
   }
 
+  /** Throws the reason when the signal is aborted or the reply has ended: the response to a pipelined request emits `close` only in its turn. */
+  throwIfOver (): void {
+    if (this.reply.sent) this.abortIfOver()
+    this.context.signal.throwIfAborted()
+  }
+
   /** Aborts the signal. Only the first reason counts. */
   abort (reason: unknown): void { this.#controller.abort(reason) }
 }

@@ -66,7 +66,8 @@ export interface Snapshot extends Pick<ImportOperation, 'id' | 'status' | 'file'
 export function snapshotOf (original: ImportOperation): Snapshot {
   const { id, status, valid, file = null, updatedAt } = original
   const time = updatedAt instanceof Date ? updatedAt.getTime() : NaN
-  return { original, id: typeof id === 'string' ? id : inspect(id), status, valid: valid !== false, file, updateTime: Number.isNaN(time) ? undefined : time }
+  const updateTime = Number.isNaN(time) ? undefined : time
+  return { original, id: typeof id === 'string' ? id : inspect(id), status, valid: valid !== false, file, updateTime }
 }
 
 /** What an operation means for the reply. */

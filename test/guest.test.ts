@@ -1,6 +1,8 @@
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { setImmediate as turnOfTheLoop } from 'node:timers/promises'
 import { brotliDecompressSync, gunzipSync, inflateSync } from 'node:zlib'
 import auth from '@fastify/auth'
@@ -24,9 +26,10 @@ import { z } from 'zod'
 import { kCaller } from '../lib/auth.js'
 import { importFileData, type ImportFileDataOptions, type ImportOperation, type RouteSettings, type StagedUser } from '../lib/index.js'
 import {
-  call, caller, captureLog, FORBIDDEN, levels, matchEach, NOTHING_STAGED, operation, optionsOf, recorded, storeOf, UNAUTHORIZED, UNAVAILABLE, URL
+  call, caller, callerLines, captureLog, FORBIDDEN, levels, matchEach, NOTHING_STAGED, operation, optionsOf, recorded, requestText, storeOf,
+  UNAUTHORIZED, UNAVAILABLE, URL
 } from './fixtures/build.js'
-import { deferred, readAll, request, userBatch, watchedUsers } from './fixtures/streaming.js'
+import { deferred, listen, readAll, request, userBatch, watchedUsers } from './fixtures/streaming.js'
 
 type Build = (options?: FastifyServerOptions) => FastifyInstance
 
@@ -481,6 +484,29 @@ t.test('after a handlerTimeout of the route, the end of a read of the store is n
       matchEach(t, log.problems(), [{ level: levels.error, err: { code: 'FST_ERR_HANDLER_TIMEOUT' } }], failing)
     }
   }
+})
+
+t.test('after a handlerTimeout of the route, a pipelined selection is neither sent nor logged', async t => {
+  const [first, read] = [deferred(), deferred()]
+  const log = captureLog()
+  const timedOut = deferred()
+  const app = await host(t, app => {
+    app.get('/first', async () => { await first.promise; return 'first' })
+    app.addHook('onError', async () => { timedOut.resolve() })
+  }, {
+    store: storeOf({ users: async function * () { await read.promise; yield userBatch(0, 1) } }), route: { handlerTimeout: 20 }
+  }, { server: log.server })
+  const socket = connect(await listen(app), '127.0.0.1')
+  const received = text(socket)
+  socket.write(requestText([], { start: 'GET /first HTTP/1.1' }) + requestText([...callerLines, 'Connection: close']))
+  await timedOut.promise
+  await turnOfTheLoop()
+  read.resolve()
+  await turnOfTheLoop()
+  await turnOfTheLoop()
+  first.resolve()
+  t.match(await received, /first[^]*HTTP\/1.1 503[^]*error-service-unavailable/)
+  matchEach(t, log.problems(), [{ level: levels.error, err: { code: 'FST_ERR_HANDLER_TIMEOUT' } }])
 })
 
 // Encapsulation

@@ -47,7 +47,7 @@ export async function sendSelection (
   let text = name === undefined ? '{' : `{"name":${JSON.stringify(name)},`
   try {
     call.isReading = true
-    signal.throwIfAborted()
+    call.throwIfOver()
     const count = countMessages(store, context)
     // Fail early: the count is the last to be needed, but may be the first to fail.
     count.catch(failure => call.abort(failure))
@@ -56,7 +56,7 @@ export async function sendSelection (
     for (const part of parts) {
       let separator = `"${part.name}":[`
       for (let items = await part.next(); items !== undefined; items = await part.next()) {
-        signal.throwIfAborted()
+        call.throwIfOver()
         if (items !== '') {
           text += separator + items
           separator = ','
@@ -82,6 +82,7 @@ export async function sendSelection (
     }
     text += `"message_count":${await count},"success":true}`
     await confirm()
+    call.throwIfOver()
     if (parts.some(({ leftOut }) => leftOut)) {
       const leftOut = Object.fromEntries(parts.map(({ name, leftOut }) => [name, leftOut]))
       context.log.warn({ leftOut }, 'Staged records without an import id were left out of the selection: their number, and the position of the first')
