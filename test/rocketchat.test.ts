@@ -435,15 +435,16 @@ for (const [backend, start] of Object.entries(backends)) {
   test('thousands of documents are read in batches of at most two thousand, and each is sent once, in order', async t => {
     const count = 2100
     const numbers = Array.from({ length: count }, (_, number) => number)
-    const kinds = ['user', 'channel', 'contact']
+    const kinds = ['user', 'message', 'channel', 'contact']
     const { app, options } = await serve(t, {
       rocketchat_import_data: numbers.flatMap(number => kinds.flatMap(kind => staged(kind, { importIds: [`${kind}-${number}`], t: 'c' })))
     })
-    const { users, channels, contacts } = (await call(app)).json()
+    const { users, channels, contacts, message_count: messages } = (await call(app)).json()
     const ids = (kind: string) => numbers.map(number => `${kind}-${number}`)
     t.strictSame(users.map((user: { user_id: string }) => user.user_id), ids('user'))
     t.strictSame(channels.map((channel: { channel_id: string }) => channel.channel_id), ids('channel'))
     t.strictSame(contacts.map((contact: { id: string }) => contact.id), ids('contact'))
+    t.equal(messages, count)
     for (const read of ['users', 'channels', 'contacts'] as const) {
       const lengths: number[] = []
       for await (const batch of options.store[read]?.(context()) ?? []) lengths.push(batch.length)
