@@ -24,6 +24,9 @@ export interface ImportOperation {
 /** The kinds of records that an operation counts, in the order of the reply. */
 export const countedKinds = ['total', 'completed', 'error', 'users', 'channels', 'messages', 'contacts'] as const
 
+/** Whether a value is a number of records: whole, and 0 or more. */
+export const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) >= 0
+
 /** How many records an operation has staged of each kind, has in total, has imported and has failed to import; each only once known. */
 export type ImportCount = { [kind in typeof countedKinds[number]]?: number }
 

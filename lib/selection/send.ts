@@ -3,6 +3,7 @@ import type { PassThrough } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { Call } from '../call.js'
 import { InvalidStoreAnswer } from '../errors.js'
+import { isCount } from '../operation.js'
 import type { ResolvedOptions } from '../options.js'
 import { sendJson } from '../replies.js'
 import type { ImportDataStore, StoreContext } from '../store.js'
@@ -63,7 +64,7 @@ export async function sendSelection (
         }
         if (text.length >= CHUNK_LENGTH) {
           // A large reply needs the other parts only later, and a database may close their cursors meanwhile.
-          if (stream === undefined) for (const other of parts) if (other !== part) other.close()
+          for (const other of parts) if (other !== part) other.close()
           stream ??= startStream(call, writeTimeout)
           stream.write(text)
           text = ''
@@ -105,6 +106,6 @@ export async function sendSelection (
 
 async function countMessages (store: ImportDataStore, context: StoreContext): Promise<number> {
   const count = await store.countMessages(context)
-  if (!Number.isSafeInteger(count) || count < 0) throw new InvalidStoreAnswer('countMessages', 'a whole number, 0 or more')
+  if (!isCount(count)) throw new InvalidStoreAnswer('countMessages', 'a whole number, 0 or more')
   return count
 }

@@ -1,4 +1,4 @@
-import { type Snapshot, countedKinds } from '../operation.js'
+import { type Snapshot, countedKinds, isCount } from '../operation.js'
 import type { Waiting } from '../schemas.js'
 import { entityTagOf, keepLast } from './etag.js'
 
@@ -34,8 +34,6 @@ function writeReply (
   const text = JSON.stringify(waiting)
   return { text, entityTag: entityTagOf(id, name, text) }
 }
-
-const isCount = (value: unknown) => Number.isSafeInteger(value) && Number(value) >= 0
 
 /** Seconds after which a caller should call again: few after a recent change, more the longer the operation has not changed. */
 export function retryAfter ({ updateTime = Date.now() }: Snapshot): number {
