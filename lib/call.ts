@@ -2,17 +2,17 @@ import type { Writable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { StoreContext } from './store.js'
 
-/** One call of the route. */
-export class Call {
+/** One call of the route. It aborts what the store reads for it; only the first reason counts. */
+export class Call extends AbortController {
   /** What the store gets. It must not see the rest of the call, which leads to the token. */
   readonly context: StoreContext
   /** Whether a selection is being read. If the reply ends meanwhile, a `handlerTimeout` or a hook of the host has ended it. */
   isReading = false
-  readonly #controller = new AbortController()
 
   constructor (readonly reply: FastifyReply) {
+    super()
     const { raw, request, log } = reply
-    this.context = { signal: this.#controller.signal, log }
+    this.context = { signal: this.signal, log }
     raw.on('close', this.abortIfOver)
     // Some responses emit no `close` when the connection or stream ends: the response to a pipelined request that waits for the previous
     // response, and an HTTP/2 response with pending data when the caller resets the stream without an error code.
@@ -29,11 +29,8 @@ export class Call {
   /** Throws the reason when the signal is aborted or the reply has ended: the response to a pipelined request emits `close` only in its turn. */
   throwIfOver (): void {
     if (this.reply.sent) this.abortIfOver()
-    this.context.signal.throwIfAborted()
+    this.signal.throwIfAborted()
   }
-
-  /** Aborts the signal. Only the first reason counts. */
-  abort (reason: unknown): void { this.#controller.abort(reason) }
 }
 
 /** Whether the connection ended before the whole reply was written. */

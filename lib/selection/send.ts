@@ -35,8 +35,7 @@ export async function sendSelection (
   name: string | undefined,
   confirm: () => Promise<void>
 ): Promise<FastifyReply> {
-  const { context, reply } = call
-  const { signal } = context
+  const { context, reply, signal } = call
   const parts = [
     new Part('users', () => store.users(context), userItem),
     new Part('channels', () => store.channels(context), channelItem),
