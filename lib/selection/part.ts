@@ -14,9 +14,8 @@ export class Part<Staged> {
   /** The records without an item: how many there are, and the position of the first, counted from 1. */
   leftOut: { count: number, first: number } | undefined
   #iterator: AsyncIterator<readonly Staged[]> | Iterator<readonly Staged[]> | undefined
-  /** The batch that is read ahead; resolves to undefined at the end of the batches. */
-  #ahead: Promise<readonly Staged[] | undefined> | undefined
-  #batch: readonly Staged[] | undefined
+  /** The batch that is read, ahead or now; resolves to undefined at the end of the batches. */
+  #batch: Promise<readonly Staged[] | undefined> | undefined
   #nextInBatch = 0
   #position = 0
   #sliceSize = SLICE_SIZE
@@ -39,16 +38,15 @@ export class Part<Staged> {
 
   /** Opens the batches when they are not open, and reads the next one ahead. Throws what the store throws, and InvalidStoreAnswer. */
   async open (): Promise<readonly Staged[] | undefined> {
-    return await (this.#ahead ??= this.#read())
+    return await (this.#batch ??= this.#read())
   }
 
   /** The JSON of the next items, without brackets, or undefined at the end. Opens the batches, and throws, as `open` does. */
   async next (): Promise<string | undefined> {
-    this.#batch ??= await this.open()
-    if (this.#batch === undefined) return JSON.stringify(this.#rest.shift())
-    this.#ahead = undefined
-    const records = this.#batch.slice(this.#nextInBatch, this.#nextInBatch += this.#sliceSize)
-    if (this.#nextInBatch >= this.#batch.length) {
+    const batch = await this.open()
+    if (batch === undefined) return JSON.stringify(this.#rest.shift())
+    const records = batch.slice(this.#nextInBatch, this.#nextInBatch += this.#sliceSize)
+    if (this.#nextInBatch >= batch.length) {
       this.#batch = undefined
       this.#nextInBatch = 0
     }
@@ -62,7 +60,7 @@ export class Part<Staged> {
     const iterator = this.#iterator
     if (iterator === undefined) return
     this.#iterator = undefined
-    this.#ahead = undefined
+    this.#batch = undefined
     // The reply does not depend on how the store cleans up.
     new Promise(resolve => resolve(iterator.return?.())).catch(() => {})
   }
