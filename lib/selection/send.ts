@@ -92,13 +92,12 @@ export async function sendSelection (
     stream.end(text)
   } catch (failure) {
     call.abort(failure)
+    for (const part of parts) part.close()
     // The first failure: reads that its signal has ended may fail, too.
     if (stream === undefined) throw signal.reason
     // A hook of the host destroys it to send something else.
     if (!stream.destroyed) abort(reply, signal.reason)
     stream.destroy()
-  } finally {
-    for (const part of parts) part.close()
   }
   return reply
 }
