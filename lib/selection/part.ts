@@ -2,12 +2,14 @@ import { InvalidStoreAnswer } from '../errors.js'
 import type { Batches } from '../store.js'
 import { directMessages } from './items.js'
 
+/** The minimum length, in characters, of a chunk of a large reply. The JSON of a slice has at most about this length, too. */
+export const CHUNK_LENGTH = 64 * 1024
+
 /**
- * The maximum number of records that are converted to JSON at a time, and the approximate length of their JSON. With other numbers of
- * records, large replies take more memory (docs/performance.md).
+ * The maximum number of records in a slice: those that are converted to JSON at a time. With other numbers, large replies take more memory
+ * (docs/performance.md).
  */
 const SLICE_SIZE = 128
-const SLICE_LENGTH = 64 * 1024
 
 /** One array of the selection: reads its batches, and converts their records to the JSON of their items. */
 export class Part<Staged> {
@@ -51,7 +53,7 @@ export class Part<Staged> {
       this.#nextInBatch = 0
     }
     const text = JSON.stringify(this.#toItems(records)).slice(1, -1)
-    this.#sliceSize = Math.min(Math.ceil(records.length * SLICE_LENGTH / text.length) || SLICE_SIZE, SLICE_SIZE)
+    this.#sliceSize = Math.min(Math.ceil(records.length * CHUNK_LENGTH / text.length) || SLICE_SIZE, SLICE_SIZE)
     return text
   }
 

@@ -8,12 +8,9 @@ import type { ResolvedOptions } from '../options.js'
 import { sendJson } from '../replies.js'
 import type { ImportDataStore, StoreContext } from '../store.js'
 import { channelItem, contactItem, userItem } from './items.js'
-import { Part } from './part.js'
+import { CHUNK_LENGTH, Part } from './part.js'
 import { abort, startStream } from './stream.js'
 import { nextTurn } from './turns.js'
-
-/** The minimum length of a chunk in characters. */
-const CHUNK_LENGTH = 64 * 1024
 
 /** The maximum number of slices that are written in a turn of the event loop: those of a default batch of `rocketChatDatabase`. */
 const SLICES_PER_TURN = 16
