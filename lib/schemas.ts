@@ -13,53 +13,47 @@ export const headersSchema = Type.Object({
   'If-None-Match': Type.Optional(text('The ETag of a reply that the caller has already'))
 })
 
-/** A staged user, as a client shows it for selection. */
-export const userItemSchema = Type.Object({
-  user_id: text('The user\'s first id in the source system'),
-  username: text('Empty when none is staged'),
-  email: text('The first e-mail address; empty when none is staged'),
-  is_deleted: Type.Boolean({ description: 'Deleted in the source system' }),
-  is_bot: Type.Boolean(),
-  do_import: preselected,
-  is_email_taken: Type.Literal(false)
-}, { additionalProperties: false, description: 'A staged user' })
-/** See {@link userItemSchema}. */
-export type UserItem = Static<typeof userItemSchema>
-
-/** A staged channel, or all direct channels together, as a client shows it for selection. */
-export const channelItemSchema = Type.Object({
-  channel_id: text('The channel\'s first id in the source system, or `__directMessages__`'),
-  name: text('Empty when none is staged'),
-  is_archived: Type.Boolean(),
-  do_import: preselected,
-  is_private: Type.Boolean(),
-  is_direct: Type.Boolean({ description: 'True for the item that represents all direct channels' })
-}, { additionalProperties: false, description: 'A staged channel' })
-/** See {@link channelItemSchema}. */
-export type ChannelItem = Static<typeof channelItemSchema>
-
-/** A staged contact, as a client shows it for selection. */
-export const contactItemSchema = Type.Object({
-  id: text('The contact\'s first id in the source system'),
-  name: text('Empty when none is staged'),
-  emails: Type.Array(Type.String()),
-  phones: Type.Array(Type.String()),
-  do_import: preselected
-}, { additionalProperties: false, description: 'A staged contact' })
-/** See {@link contactItemSchema}. */
-export type ContactItem = Static<typeof contactItemSchema>
-
 /** The selection: everything that is staged and can be selected for import. */
 export const selectionSchema = Type.Object({
   name: Type.Optional(text('The importer\'s display name; left out when the operation has no importer')),
-  users: Type.Array(userItemSchema),
-  channels: Type.Array(channelItemSchema),
-  contacts: Type.Optional(Type.Array(contactItemSchema, { description: 'Left out when none is staged' })),
+  users: Type.Array(Type.Object({
+    user_id: text('The user\'s first id in the source system'),
+    username: text('Empty when none is staged'),
+    email: text('The first e-mail address; empty when none is staged'),
+    is_deleted: Type.Boolean({ description: 'Deleted in the source system' }),
+    is_bot: Type.Boolean(),
+    do_import: preselected,
+    is_email_taken: Type.Literal(false)
+  }, { additionalProperties: false, description: 'A staged user' })),
+  channels: Type.Array(Type.Object({
+    channel_id: text('The channel\'s first id in the source system, or `__directMessages__`'),
+    name: text('Empty when none is staged'),
+    is_archived: Type.Boolean(),
+    do_import: preselected,
+    is_private: Type.Boolean(),
+    is_direct: Type.Boolean({ description: 'True for the item that represents all direct channels' })
+  }, { additionalProperties: false, description: 'A staged channel' })),
+  contacts: Type.Optional(Type.Array(Type.Object({
+    id: text('The contact\'s first id in the source system'),
+    name: text('Empty when none is staged'),
+    emails: Type.Array(Type.String()),
+    phones: Type.Array(Type.String()),
+    do_import: preselected
+  }, { additionalProperties: false, description: 'A staged contact' }), { description: 'Left out when none is staged' })),
   message_count: Type.Integer({ minimum: 0, description: 'How many messages are staged' }),
   success: Type.Literal(true)
 }, { additionalProperties: false, description: 'The staged records, for selection' })
 /** See {@link selectionSchema}. */
 export type Selection = Static<typeof selectionSchema>
+
+/** A staged user, as a client shows it for selection. */
+export type UserItem = Selection['users'][number]
+
+/** A staged channel, or all direct channels together, as a client shows it for selection. */
+export type ChannelItem = Selection['channels'][number]
+
+/** A staged contact, as a client shows it for selection. */
+export type ContactItem = NonNullable<Selection['contacts']>[number]
 
 /** The reply while the import is being prepared: each optional member only when the operation has it. */
 export const waitingSchema = Type.Object({
