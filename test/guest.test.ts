@@ -431,6 +431,16 @@ for (const [name, route] of Object.entries(withoutTimeout)) {
   })
 }
 
+t.test('a selection is complete if a hook of the host reads the request to its end while a handlerTimeout runs', async t => {
+  const { promise: closed, resolve: close } = deferred()
+  const { users } = watchedUsers(10, batch => batch === 5 ? closed : undefined)
+  const onSend = async ({ raw }: FastifyRequest): Promise<void> => { raw.on('close', () => close()).resume() }
+  const app = await host(t, () => {}, { store: storeOf({ users }), route: { handlerTimeout: 60_000, onSend } })
+  const { text, isWhole } = await readAll(await request(app))
+  t.ok(isWhole)
+  t.equal(JSON.parse(text).users.length, 10_000)
+})
+
 t.test('a handlerTimeout of the route causes a 503 in the error format, whether or not the server has one', async t => {
   const hangs = { lookupUser: () => new Promise<null>(() => {}), route: { handlerTimeout: 20 } }
   for (const server of [{}, { handlerTimeout: 60_000 }]) {

@@ -26,7 +26,11 @@ export function startStream (call: Call, writeTimeout: number): PassThrough {
   // Fastify aborts the signal of the request before it ends the reply. It does not reset the connection, and until 5.12.7 it throws when the
   // headers are sent already, which ends the process. Without a timeout, it creates the signal when it is first read.
   if (request.routeOptions.handlerTimeout) {
-    request.signal.addEventListener('abort', () => { if (raw.headersSent) abort(reply, request.signal.reason) })
+    request.signal.addEventListener('abort', () => {
+      // It is also aborted when a hook of the host has read the request to its end.
+      const { reason } = request.signal
+      if (raw.headersSent && reason.code === 'FST_ERR_HANDLER_TIMEOUT') abort(reply, reason)
+    })
   }
   dropWhenUnread(reply, writeTimeout)
   sendJson(reply, stream)
