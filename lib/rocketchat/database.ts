@@ -57,14 +57,12 @@ export function rocketChatDatabase (
   function limitReads (caller?: AbortSignal) {
     const deadline = new AbortController()
     const signal = caller === undefined ? deadline.signal : AbortSignal.any([caller, deadline.signal])
-    function fallback (): never {
-      deadline.abort(new ReadTimeout(maxTimeMS))
-      throw deadline.signal.reason
-    }
-    const within = <Result>(read: Promise<Result>) => pTimeout(read, { milliseconds: maxTimeMS, fallback, signal })
+    // p-timeout cancels a read that takes longer. The signal then rejects with this error, before p-timeout does with its own.
+    const cancel = () => deadline.abort(new ReadTimeout(maxTimeMS))
+    const within = <Result>(read: Promise<Result>) => pTimeout(Object.assign(read, { cancel }), { milliseconds: maxTimeMS, signal })
     // Overrides settings of the host's client, so that the driver returns documents whose numbers are plain values. A 64-bit integer becomes
     // a bigint, because a number would round it.
-    return { signal, within, options: { raw: false, promoteValues: true, promoteLongs: true, useBigInt64: true, signal } }
+    return { within, options: { raw: false, promoteValues: true, promoteLongs: true, useBigInt64: true, signal } }
   }
 
   function findOne<Found> (collection: string, filter: object, own: object, caller?: AbortSignal): Promise<Found | null> {
@@ -75,7 +73,7 @@ export function rocketChatDatabase (
   // By default reads all batches, without `maxTimeMS`: for a cursor MongoDB counts it for all batches together, so that a large selection would
   // never be complete.
   async function * staged (filter: object, fields: readonly string[], caller: AbortSignal, own: object = { batchSize }) {
-    const { signal, within, options } = limitReads(caller)
+    const { within, options } = limitReads(caller)
     const projection = { _id: 0, ...Object.fromEntries(fields.map(field => [`data.${field}`, 1])) }
     const cursor = data.find(filter, { ...options, projection, ...own })
     try {
@@ -85,7 +83,7 @@ export function rocketChatDatabase (
     } finally {
       // When the signal is aborted, the driver closes the cursor itself; closing it twice would end the session that the driver needs for
       // that. Not awaited: a server that hangs would delay the reply.
-      if (!signal.aborted) cursor.close().catch(() => {})
+      if (!options.signal.aborted) cursor.close().catch(() => {})
     }
   }
 
