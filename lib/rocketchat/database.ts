@@ -65,9 +65,10 @@ export function rocketChatDatabase (
     return { within, options: { raw: false, promoteValues: true, promoteLongs: true, useBigInt64: true, signal } }
   }
 
-  function findOne<Found> (collection: string, filter: object, own: object, caller?: AbortSignal): Promise<Found | null> {
+  // For a read that has one result. MongoDB gets its limit, too.
+  function readOnce<Result> (read: (options: object) => Promise<Result>, caller?: AbortSignal): Promise<Result> {
     const { within, options } = limitReads(caller)
-    return within(db.collection(collection).findOne<Found>(filter, { ...own, ...options, maxTimeMS }))
+    return within(read({ ...options, maxTimeMS }))
   }
 
   // By default reads all batches, without `maxTimeMS`: for a cursor MongoDB counts it for all batches together, so that a large selection would
@@ -88,26 +89,24 @@ export function rocketChatDatabase (
   }
 
   return {
-    lookupUser: ({ userId, authToken }) => findOne<rocketChat.UserDocument>('users', {
+    lookupUser: ({ userId, authToken }) => readOnce(options => db.collection('users').findOne({
       _id: userId,
       'services.resume.loginTokens.hashedToken': rocketChat.hashLoginToken(authToken),
       active: { $ne: false }
-    }, { projection: { roles: 1 } }),
-    hasPermission: async (user, permission) => rocketChat.hasRoleOf(user,
-      await findOne<rocketChat.PermissionDocument>('rocketchat_permissions', { _id: permission }, { projection: { roles: 1 } })),
+    }, { ...options, projection: { roles: 1 } })),
+    hasPermission: async (user, permission) => rocketChat.hasRoleOf(user, await readOnce(options =>
+      db.collection('rocketchat_permissions').findOne({ _id: permission }, { ...options, projection: { roles: 1 } }))),
     store: {
-      latestOperation: async ({ signal }) => rocketChat.toOperation(
-        await findOne<rocketChat.OperationDocument>('rocketchat_import', {}, { sort: { ts: -1 } }, signal)),
+      latestOperation: async ({ signal }) => rocketChat.toOperation(await readOnce(options =>
+        db.collection('rocketchat_import').findOne({}, { ...options, sort: { ts: -1 } }), signal)),
       users: ({ signal }) => staged({ dataType: 'user' }, ['importIds', 'username', 'emails', 'deleted', 'type'], signal),
       async * channels ({ signal }) {
         yield * staged({ dataType: 'channel', 'data.t': { $ne: 'd' } }, ['importIds', 'name', 't', 'archived'], signal)
         yield * staged({ dataType: 'channel', 'data.t': 'd' }, ['t'], signal, { limit: 1, maxTimeMS })
       },
       contacts: ({ signal }) => staged({ dataType: 'contact' }, ['importIds', 'name', 'emails', 'phones'], signal),
-      countMessages ({ signal }) {
-        const { within, options } = limitReads(signal)
-        return within(data.countDocuments({ dataType: 'message' }, { ...options, maxTimeMS, useBigInt64: false }))
-      }
+      countMessages: ({ signal }) =>
+        readOnce(options => data.countDocuments({ dataType: 'message' }, { ...options, useBigInt64: false }), signal)
     }
   }
 }
