@@ -1,6 +1,6 @@
 import { demand, isObject } from '../options.js'
 import * as rocketChat from './documents.js'
-import { newestByTs } from './sort-order.js'
+import { newestFirst } from './sort-order.js'
 
 const BATCH_SIZE = 1000
 
@@ -44,7 +44,7 @@ export function rocketChatDump (documents: RocketChatDocuments): rocketChat.Rock
     hasPermission: (user, permission) =>
       rocketChat.hasRoleOf(user, documents.rocketchat_permissions.find(document => document?._id === permission)),
     store: {
-      latestOperation: async () => rocketChat.toOperation(newestByTs(documents.rocketchat_import.filter(isObject))),
+      latestOperation: async () => rocketChat.toOperation(documents.rocketchat_import.filter(isObject).sort(newestFirst)[0]),
       users: () => staged('user'),
       channels: () => staged('channel'),
       contacts: () => staged('contact'),

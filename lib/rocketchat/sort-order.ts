@@ -12,11 +12,8 @@ const TYPES = [
 /** The end of an object or array: it comes before any other member. */
 const END = -1
 
-/** The document that MongoDB's `sort({ ts: -1 })` puts first, whatever the type of each `ts`. The first of several that are equal. */
-export function newestByTs<Document extends { ts?: unknown }> (documents: readonly Document[]): Document | undefined {
-  const keyed = documents.map(document => ({ document, key: descendingKey(document.ts) }))
-  return keyed.sort((one, other) => compare(other.key, one.key))[0]?.document
-}
+/** Compares two documents for `Array.prototype.sort` as MongoDB's `sort({ ts: -1 })` does, whatever the type of each `ts`. */
+export const newestFirst = (one: { ts?: unknown }, other: { ts?: unknown }): number => compare(descendingKey(other.ts), descendingKey(one.ts))
 
 // In descending order an array has the place of its greatest element.
 function descendingKey (value: unknown): SortKey {
@@ -24,13 +21,13 @@ function descendingKey (value: unknown): SortKey {
 }
 
 function keyOf (value: unknown): SortKey {
+  if (value instanceof Date) return numberKey('date', value.getTime())
   const plain = plainValue(value)
   const type = bsonType(value)
   if (plain === null || plain === undefined) return keyAs('null')
   if (typeof plain === 'number' || typeof plain === 'bigint') return numberKey('number', plain)
   if (typeof plain === 'string') return type === 'Decimal128' ? numberKey('number', Number(plain)) : keyAs('string', bytesOf(plain))
   if (typeof plain === 'boolean') return keyAs('boolean', plain)
-  if (plain instanceof Date) return numberKey('date', plain.getTime())
   if (plain instanceof RegExp) return keyAs('regex', bytesOf(plain.source), plain.flags)
   if (plain instanceof Uint8Array) return keyAs('Binary', plain.length, 0, Buffer.from(plain).toString('latin1'))
   const { code, pattern, options, position, sub_type: subType, buffer } = Object(plain)
