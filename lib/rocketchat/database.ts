@@ -60,9 +60,9 @@ export function rocketChatDatabase (
     // p-timeout cancels a read that takes longer. The signal then rejects with this error, before p-timeout does with its own.
     const cancel = () => deadline.abort(new ReadTimeout(maxTimeMS))
     const within = <Result>(read: Promise<Result>) => pTimeout(Object.assign(read, { cancel }), { milliseconds: maxTimeMS, signal })
-    // Overrides settings of the host's client, so that the driver returns documents whose numbers are plain values. A 64-bit integer becomes
-    // a bigint, because a number would round it.
-    return { within, options: { raw: false, promoteValues: true, promoteLongs: true, useBigInt64: true, signal } }
+    // Overrides settings of the host's client, so that the driver returns documents whose numbers are plain values. A 64-bit integer that a
+    // number would round stays a Long.
+    return { within, options: { raw: false, promoteValues: true, promoteLongs: true, useBigInt64: false, signal } }
   }
 
   // For a read that has one result. MongoDB gets its limit, too.
@@ -105,8 +105,7 @@ export function rocketChatDatabase (
         yield * staged({ dataType: 'channel', 'data.t': 'd' }, ['t'], signal, { limit: 1, maxTimeMS })
       },
       contacts: ({ signal }) => staged({ dataType: 'contact' }, ['importIds', 'name', 'emails', 'phones'], signal),
-      countMessages: ({ signal }) =>
-        readOnce(options => data.countDocuments({ dataType: 'message' }, { ...options, useBigInt64: false }), signal)
+      countMessages: ({ signal }) => readOnce(options => data.countDocuments({ dataType: 'message' }, options), signal)
     }
   }
 }
