@@ -57,7 +57,7 @@ const texts = (list: unknown) => Array.isArray(list) ? list.map(text).filter(mem
 function text (value: unknown): string | undefined {
   if (typeof value === 'string') return value
   const plain = plainValue(value)
-  if (typeof plain === 'string' || typeof plain === 'bigint') return String(plain)
+  if (typeof plain === 'string') return plain
   if (typeof plain !== 'number' || !Number.isFinite(plain)) return undefined
   // All digits: the text of a large number would have an exponent.
   return Number.isInteger(plain) ? String(BigInt(plain)) : String(plain)
