@@ -1,5 +1,5 @@
 import { inspect } from 'node:util'
-import { FileFormatInvalid, ImporterNotDefined, OperationInvalid, OperationNotFound } from './errors.js'
+import { FileFormatInvalid, ImporterNotDefined, OperationInvalid } from './errors.js'
 
 /** An import operation: one import, from the selection of its file to its end. */
 export interface ImportOperation {
@@ -73,41 +73,39 @@ export function snapshotOf (original: ImportOperation): Snapshot {
   return { original, id: typeof id === 'string' ? id : inspect(id), status, valid: valid !== false, file, updateTime }
 }
 
-/** What an operation means for the reply. */
-export interface Outcome {
-  operation: Snapshot
-  /** The importer's display name. */
-  name: string | undefined
-  /** What its status means. The reply to an unknown status is the same as for `staged`. */
-  meaning: Exclude<typeof STATUSES[number][0], 'failed'> | 'unknown'
-}
+/** What an operation's status means for the reply. The reply to an unknown status is the same as for `staged`. */
+export type Meaning = Exclude<typeof STATUSES[number][0], 'failed'> | 'unknown'
 
-/** The options that decide what an operation means: the display name of each importer by its key, and what reads a file. */
-interface OutcomeOptions { importers: Readonly<Record<string, string>>, prepare: unknown }
+/**
+ * The display name of an operation's importer; undefined when the operation has none.
+ *
+ * @throws ImporterNotDefined
+ */
+export function importerNameOf ({ original: { importerKey } }: Snapshot, importers: Readonly<Record<string, string>>): string | undefined {
+  const name = typeof importerKey === 'string' && Object.hasOwn(importers, importerKey) ? importers[importerKey] : undefined
+  if (importerKey && name === undefined) throw new ImporterNotDefined(importerKey)
+  return name
+}
 
 /**
  * Finds what an operation means for the reply.
  *
- * @param operation the newest operation, or null
- * @throws OperationNotFound, ImporterNotDefined, OperationInvalid, FileFormatInvalid
+ * @param prepare what reads a file, if anything does
+ * @throws OperationInvalid, FileFormatInvalid
  */
-export function outcomeOf (operation: Snapshot | null, { importers, prepare }: OutcomeOptions): Outcome {
-  if (operation === null) throw new OperationNotFound()
-  const { status, file, valid, original: { importerKey } } = operation
-  const name = typeof importerKey === 'string' && Object.hasOwn(importers, importerKey) ? importers[importerKey] : undefined
-  if (importerKey && name === undefined) throw new ImporterNotDefined(importerKey)
+export function meaningOf ({ status, file, valid }: Snapshot, prepare: unknown): Meaning {
   const [meaning] = STATUSES.find(([, statuses]) => statuses.some(known => known === status)) ?? ['unknown' as const]
   if (meaning === 'failed') throw new FileFormatInvalid()
   if (meaning === 'waiting' && !valid) throw new OperationInvalid()
-  return { operation, name, meaning: meaning === 'loaded' && !(file && prepare) ? 'staged' : meaning }
+  return meaning === 'loaded' && !(file && prepare) ? 'staged' : meaning
 }
 
 /**
- * Whether the records of a selection belong to one import, given the operation before and after they were read. Rocket.Chat clears
+ * Whether the records of a selection belong to one import, given the newest operation before and after they were read. Rocket.Chat clears
  * staged records in three steps: it makes the operations invalid, deletes the records and inserts the new operation. Each step is
  * visible here. While records are imported, the status and `updatedAt` change without that, so they are not compared.
  */
-export function isSameImport (before: Snapshot, after: Snapshot, meaning: Outcome['meaning']): boolean {
-  if (before.id !== after.id || before.valid !== after.valid) return false
+export function isSameImport (before: Snapshot, after: Snapshot | null, meaning: Meaning): boolean {
+  if (before.id !== after?.id || before.valid !== after.valid) return false
   return meaning !== 'settled' || (before.status === after.status && before.updateTime === after.updateTime)
 }

@@ -1,8 +1,8 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Caller, kCaller } from './auth.js'
 import { Call } from './call.js'
-import { InvalidStoreAnswer, OperationChanged, withErrorForReply } from './errors.js'
-import { type Outcome, type Snapshot, isSameImport, outcomeOf, snapshotOf } from './operation.js'
+import { InvalidStoreAnswer, OperationChanged, OperationNotFound, withErrorForReply } from './errors.js'
+import { type Snapshot, importerNameOf, isSameImport, meaningOf, snapshotOf } from './operation.js'
 import { type ResolvedOptions, isObject } from './options.js'
 import { sendJson } from './replies.js'
 import { sendSelection } from './selection/send.js'
@@ -17,7 +17,7 @@ import { createWaitingReply, retryAfter } from './waiting/reply.js'
  * @param instance closes what `prepare` is doing when it closes
  */
 export function createHandler (instance: FastifyInstance, options: ResolvedOptions) {
-  const { store, prepare, stalledAfter } = options
+  const { store, importers, prepare, stalledAfter } = options
   const preparation = prepare && new Preparation(prepare, stalledAfter)
   const waitingReply = createWaitingReply(stalledAfter)
   const selectionTag = createSelectionTag()
@@ -25,12 +25,13 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const call = new Call(reply)
     const caller = request.getDecorator<Caller>(kCaller)
-    const latest = await latestOperation(call)
+    const operation = await latestOperation(call)
     // A `handlerTimeout` or a hook of the host may end the reply during any read.
     if (reply.sent) return reply
-    if (latest !== null) preparation?.note(latest)
-    const outcome = outcomeOf(latest, options)
-    const { operation, name, meaning } = outcome
+    if (operation === null) throw new OperationNotFound()
+    preparation?.note(operation)
+    const name = importerNameOf(operation, importers)
+    const meaning = meaningOf(operation, prepare)
     if (meaning === 'unknown') {
       request.log.warn({ status: operation.status }, 'The import operation has an unknown status: the reply is the selection of what is staged')
     }
@@ -45,18 +46,15 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     if (entityTag !== undefined) reply.header('ETag', entityTag)
     if (entityTag !== undefined && matches(entityTag, request.headers['if-none-match'])) return reply.code(304).send()
     if (waiting) return sendJson(reply, waiting.text)
-    return await sendSelection(call, options, name, () => confirmUnchanged(outcome, call))
+    return await sendSelection(call, options, name, async () => {
+      if (!isSameImport(operation, await latestOperation(call), meaning)) throw new OperationChanged()
+    })
   }
 
   async function latestOperation (call: Call): Promise<Snapshot | null> {
     const operation = await store.latestOperation(call.context) ?? null
     if (operation !== null && !isObject(operation)) throw new InvalidStoreAnswer('latestOperation', 'an operation, or null')
     return operation && snapshotOf(operation)
-  }
-
-  async function confirmUnchanged ({ operation, meaning }: Outcome, call: Call): Promise<void> {
-    const latest = await latestOperation(call)
-    if (latest === null || !isSameImport(operation, latest, meaning)) throw new OperationChanged()
   }
 
   // Rocket.Chat may update an operation several times within milliseconds, so a selection of which nothing is sent is read once more.
