@@ -7,7 +7,7 @@ export interface Caller {
   credentials: Credentials
   user: object
   /** The `Retry-After` of a waiting reply, to distinguish it from one that the host sets. */
-  retryAfter?: string
+  retryAfter?: string | undefined
 }
 
 /** The request decorator that holds the `Caller`. A symbol cannot clash with a name of the host. */

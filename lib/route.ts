@@ -38,10 +38,8 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     if (meaning === 'loaded') preparation?.require(operation, caller.credentials, request.log)
     if (meaning === 'waiting') preparation?.check(operation)
     const waiting = meaning === 'loaded' || meaning === 'waiting' ? waitingReply(operation, name) : undefined
-    if (waiting) {
-      caller.retryAfter = String(retryAfter(operation))
-      reply.header('Retry-After', caller.retryAfter)
-    }
+    caller.retryAfter = waiting && String(retryAfter(operation))
+    if (caller.retryAfter !== undefined) reply.header('Retry-After', caller.retryAfter)
     const entityTag = meaning === 'settled' ? selectionTag(operation, name) : waiting?.entityTag
     if (entityTag !== undefined) reply.header('ETag', entityTag)
     if (entityTag !== undefined && matches(entityTag, request.headers['if-none-match'])) return reply.code(304).send()
