@@ -110,15 +110,13 @@ const isRecord = (value: unknown) => isObject(value) && [Object.prototype, null]
 /** Whether a value is a whole number above 0, and below the largest that a timer of Node.js takes: 31 bits. */
 export const isPositiveInteger = (value: unknown) => Number.isInteger(value) && Number(value) > 0 && Number(value) < 2 ** 31
 
-const isFunction = (value: unknown) => typeof value === 'function'
-
 /** What a value must be: the words for the error, and the check. */
 export type Kind = readonly [expected: string, isRight: (value: unknown) => boolean]
 
 /** A required function. */
-export const FUNCTION: Kind = ['a function', isFunction]
+export const FUNCTION: Kind = ['a function', value => typeof value === 'function']
 
-const OPTIONAL_FUNCTION: Kind = ['a function, or left out', value => value === undefined || isFunction(value)]
+const OPTIONAL_FUNCTION: Kind = ['a function, or left out', value => value === undefined || typeof value === 'function']
 
 /** A time in milliseconds. */
 export const MILLISECONDS: Kind = ['a whole number of milliseconds above 0', isPositiveInteger]
