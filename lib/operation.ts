@@ -68,8 +68,7 @@ export interface Snapshot extends Pick<ImportOperation, 'id' | 'status' | 'file'
 /** Takes a snapshot of an operation. Its id becomes text: a store may return a bigint or an object, which JSON or `===` cannot handle. */
 export function snapshotOf (original: ImportOperation): Snapshot {
   const { id, status, valid, file = null, updatedAt } = original
-  const time = updatedAt instanceof Date ? updatedAt.getTime() : NaN
-  const updateTime = Number.isNaN(time) ? undefined : time
+  const updateTime = updatedAt instanceof Date && !Number.isNaN(updatedAt.getTime()) ? updatedAt.getTime() : undefined
   return { original, id: typeof id === 'string' ? id : inspect(id), status, valid: valid !== false, file, updateTime }
 }
 
