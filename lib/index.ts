@@ -1,5 +1,5 @@
 import auth from '@fastify/auth'
-import type { FastifyPluginAsync, FastifyRegisterOptions, FastifyReply, FastifyRequest, FastifySchema, FastifyServerOptions } from 'fastify'
+import type { FastifyPluginAsync, FastifyRegisterOptions, FastifyReply, FastifyRequest, FastifyServerOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { createAuthFunctions, kCaller } from './auth.js'
 import { MethodNotAllowed, NotFound } from './errors.js'
@@ -39,9 +39,6 @@ const URL = '/getImportFileData'
 
 /** The longest timeout, in milliseconds: in a server with a `handlerTimeout`, Fastify allows no route without one. */
 const LONGEST_TIMEOUT = 2 ** 31 - 1
-
-/** The schema of a route that is left out of OpenAPI documents. */
-const HIDDEN: FastifySchema & { hide: true } = { hide: true }
 
 /** How many times the plugin is registered in each server: an OpenAPI document must not have the same operation id twice. */
 const registrations = new WeakMap<object, number>()
@@ -86,8 +83,8 @@ const plugin: FastifyPluginAsync<ImportFileDataOptions> = async (instance, optio
     serializerCompiler: () => payload => JSON.stringify(payload instanceof Error ? toErrorReply(undefined, payload).body : payload),
     handler: createHandler(instance, resolved)
   })
-  // Only OPTIONS reaches the handler.
-  const rejected = { ...route, schema: HIDDEN, handler: (_request: FastifyRequest, reply: FastifyReply) => reply.code(204).send() }
+  // Left out of OpenAPI documents. Only OPTIONS reaches the handler.
+  const rejected = { ...route, schema: { hide: true } as object, handler: (_request: FastifyRequest, reply: FastifyReply) => reply.code(204).send() }
   instance.route({ ...rejected, method: instance.supportedMethods.filter(method => method !== 'GET'), url: URL })
   instance.all(`${URL}/*`, rejected)
 }
