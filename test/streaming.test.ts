@@ -645,19 +645,21 @@ for (const [name, onSend] of Object.entries({
   })
 }
 
-t.test('F15: an onSend hook of the host may destroy the stream and send something else later', async t => {
-  const { users, seen } = watchedUsers(LARGE)
-  const log = captureLog()
-  async function onSend (_request: unknown, _reply: unknown, payload: unknown) {
-    if (!(payload instanceof Readable)) return payload
-    payload.destroy()
-    await seen.closed
-    await turnOfTheLoop()
-    return 'something else'
-  }
-  const { text, isWhole } = await readAll(await request(await buildOver(t, { users }, { route: { onSend } }, log.server)))
-  t.strictSame([text, isWhole, seen.open, log.problems()], ['something else', true, 0, []])
-})
+for (const [name, reason] of [['without an error', undefined], ['with an error', new Error('an error of a hook')]] as const) {
+  t.test(`F15: an onSend hook of the host may destroy the stream ${name}, and send something else later`, async t => {
+    const { users, seen } = watchedUsers(LARGE)
+    const log = captureLog()
+    async function onSend (_request: unknown, _reply: unknown, payload: unknown) {
+      if (!(payload instanceof Readable)) return payload
+      payload.destroy(reason)
+      await seen.closed
+      await turnOfTheLoop()
+      return 'something else'
+    }
+    const { text, isWhole } = await readAll(await request(await buildOver(t, { users }, { route: { onSend } }, log.server)))
+    t.strictSame([text, isWhole, seen.open, log.problems()], ['something else', true, 0, []])
+  })
+}
 
 t.test('over HTTP/2 a selection is sent completely, and a caller that disconnects ends the read', async t => {
   const { users, seen } = watchedUsers(LARGE)

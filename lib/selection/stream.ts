@@ -1,4 +1,4 @@
-import { PassThrough } from 'node:stream'
+import { PassThrough, finished } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import { type Call, isDisconnected } from '../call.js'
 import { sendJson } from '../replies.js'
@@ -21,8 +21,8 @@ export function startStream (call: Call, writeTimeout: number): PassThrough {
     decodeStrings: false,
     encoding: 'utf8'
   })
-  // A hook of the host may destroy the stream before the reply ends.
-  stream.on('close', call.abortIfOver)
+  // A hook of the host may destroy the stream before the reply ends. `finished` also handles the error that it may destroy it with.
+  finished(stream, call.abortIfOver)
   // Fastify aborts the signal of the request before it ends the reply. It does not reset the connection, and until 5.12.7 it throws when the
   // headers are sent already, which ends the process. Without a timeout, it creates the signal when it is first read.
   if (request.routeOptions.handlerTimeout) {
