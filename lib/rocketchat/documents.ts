@@ -66,10 +66,7 @@ export function toOperation (document: OperationDocument | null | undefined): Im
 }
 
 // String() throws for a document with a member `toString` that is not a function.
-function textOf (value: unknown): string {
-  const plain = plainValue(value)
-  return typeof plain === 'object' && bsonType(plain) === undefined ? inspect(plain) : String(plain)
-}
+const textOf = (value: unknown): string => typeof value === 'object' && bsonType(value) === undefined ? inspect(value) : String(value)
 
 function toCount (count: object): ImportCount {
   const counts = Object.entries(count).map(([kind, value]) => [kind, plainValue(value)])
