@@ -50,10 +50,7 @@ const keyAs = (type: typeof TYPES[number], ...parts: SortKey): SortKey => [TYPES
 const numberKey = (type: 'number' | 'date', value: number | bigint) => keyAs(type, !Number.isNaN(value), value)
 
 // MongoDB compares the types of two members before their names.
-function memberKey ([name, value]: [string, unknown]): SortKey {
-  const [type, ...parts] = keyOf(value)
-  return [type!, bytesOf(name), ...parts]
-}
+const memberKey = ([name, value]: [string, unknown]): SortKey => keyOf(value).toSpliced(1, 0, bytesOf(name))
 
 // MongoDB compares text by its bytes in UTF-8. In latin1 each byte is a character.
 const bytesOf = (text: string) => Buffer.from(text).toString('latin1')
