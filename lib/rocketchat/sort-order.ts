@@ -25,7 +25,7 @@ function keyOf (value: unknown): SortKey {
   const plain = plainValue(value)
   const type = bsonType(value)
   if (plain === null || plain === undefined) return keyAs('null')
-  if (typeof value === 'bigint' || type === 'Long') return numberKey('number', BigInt(String(value)))
+  if (type === 'Long') return numberKey('number', BigInt(String(value)))
   if (typeof plain === 'number' || type === 'Decimal128') return numberKey('number', Number(plain))
   if (typeof plain === 'string') return keyAs('string', bytesOf(plain))
   if (typeof plain === 'boolean') return keyAs('boolean', plain)
