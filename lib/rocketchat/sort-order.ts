@@ -30,7 +30,7 @@ function keyOf (value: unknown): SortKey {
   if (typeof plain === 'string') return keyAs('string', bytesOf(plain))
   if (typeof plain === 'boolean') return keyAs('boolean', plain)
   if (plain instanceof RegExp) return keyAs('regex', bytesOf(plain.source), plain.flags)
-  if (plain instanceof Uint8Array) return keyAs('Binary', plain.length, 0, Buffer.from(plain).toString('latin1'))
+  if (plain instanceof Uint8Array) return keyAs('Binary', plain.length, 0, bytesOf(plain))
   const { code, pattern, options, position, sub_type: subType, buffer } = Object(plain)
   switch (type) {
     case 'MinKey':
@@ -39,7 +39,7 @@ function keyOf (value: unknown): SortKey {
     case 'Timestamp': return keyAs(type, BigInt(String(plain)))
     case 'Code': return keyAs(type, bytesOf(code))
     case 'BSONRegExp': return keyAs('regex', bytesOf(pattern), options)
-    case 'Binary': return keyAs(type, position, subType, Buffer.from(buffer).toString('latin1', 0, position))
+    case 'Binary': return keyAs(type, position, subType, bytesOf(buffer.subarray(0, position)))
     default: return keyAs(Array.isArray(plain) ? 'array' : 'object', ...Object.entries(plain).flatMap(memberKey), END)
   }
 }
@@ -53,7 +53,7 @@ const numberKey = (type: 'number' | 'date', value: number | bigint) => keyAs(typ
 const memberKey = ([name, value]: [string, unknown]): SortKey => keyOf(value).toSpliced(1, 0, bytesOf(name))
 
 // MongoDB compares text by its bytes in UTF-8. In latin1 each byte is a character.
-const bytesOf = (text: string) => Buffer.from(text).toString('latin1')
+const bytesOf = (value: string | Uint8Array) => Buffer.from(value).toString('latin1')
 
 function compare (one: SortKey, other: SortKey): number {
   return one.map((part, index) => Number(part > other[index]!) - Number(part < other[index]!)).find(difference => difference !== 0) ?? 0
