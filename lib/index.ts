@@ -2,7 +2,7 @@ import auth from '@fastify/auth'
 import type { FastifyPluginAsync, FastifyRegisterOptions, FastifyReply, FastifyRequest, FastifyServerOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { createAuthFunctions, kCaller } from './auth.js'
-import { MethodNotAllowed, NotFound } from './errors.js'
+import { MethodNotAllowed, NotFound, statusOf } from './errors.js'
 import { type ImportFileDataOptions, resolveOptions } from './options.js'
 import { markAsPrivate, replySchemas, replyToError, toErrorReply } from './replies.js'
 import { createHandler } from './route.js'
@@ -80,7 +80,7 @@ const plugin: FastifyPluginAsync<ImportFileDataOptions> = async (instance, optio
     // sends text. An error is serialized here when a hook of the host throws again while an error is sent. Fastify gives it the status of the
     // reply, which is not its own.
     validatorCompiler: () => () => true,
-    serializerCompiler: () => payload => JSON.stringify(payload instanceof Error ? toErrorReply(undefined, payload).body : payload),
+    serializerCompiler: () => payload => JSON.stringify(payload instanceof Error ? toErrorReply({ statusCode: statusOf(payload) }).body : payload),
     handler: createHandler(instance, resolved)
   })
   // Left out of OpenAPI documents. Only OPTIONS reaches the handler.

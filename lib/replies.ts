@@ -21,14 +21,14 @@ export const replySchemas = {
   400: errorReply('No import operation, an unknown importer, an invalid operation or a file that could not be read', new OperationNotFound()),
   401: errorReply('A header is missing, the user is unknown or the token is wrong', new Unauthorized()),
   403: errorReply('The user lacks the permission `run-import`', new Forbidden()),
-  429: errorReply('Too many calls: wait as long as `Retry-After` says', new TooManyRequests(60)),
-  500: errorReply('A fault in the server; its log has the details', new Error()),
-  503: errorReply('The import data cannot be read: try again after as many seconds as `Retry-After` says', new ServiceUnavailable()),
+  429: errorReply('Too many calls: wait as long as `Retry-After` says', { statusCode: 429 }),
+  500: errorReply('A fault in the server; its log has the details', { statusCode: 500 }),
+  503: errorReply('The import data cannot be read: try again after as many seconds as `Retry-After` says', { statusCode: 503 }),
   '4xx': errorReply('Refused by a hook or a function of the host; the message says why', { statusCode: 413 })
 }
 
-function errorReply (description: string, thrown: unknown) {
-  return { ...errorReplySchema, description, examples: [toErrorReply(thrown).body] }
+function errorReply (description: string, error: PublicError) {
+  return { ...errorReplySchema, description, examples: [toErrorReply(error).body] }
 }
 
 /**
@@ -54,41 +54,39 @@ export function replyToError (error: unknown, request: FastifyRequest, reply: Fa
   // They belong to the reply that was not sent.
   reply.removeHeader('ETag')
   if (reply.getHeader('Retry-After') === request.getDecorator<Caller | null>(kCaller)?.retryAfter) reply.removeHeader('Retry-After')
-  const { statusCode, body } = toErrorReply(error, reply, reply.getHeader('Retry-After'))
+  // Others than the thrower may have set the status of the reply, as `@fastify/auth` does for any failure, so the message is not sent then.
+  const isPublic = error instanceof Error && statusOf(error) !== undefined
+  const failure = isPublic ? error : { statusCode: statusOf(error) ?? statusOf(reply) }
+  const { statusCode, body } = toErrorReply(failure, reply.getHeader('Retry-After'))
   if (isDisconnected(reply)) reply.log.info('The caller disconnected before the reply')
   else if (statusCode >= 500) reply.log.error({ err: error }, body.error)
-  else reply.log.info(hasOwnStatus(error) ? {} : { err: error }, body.error)
+  else reply.log.info(isPublic ? {} : { err: error }, body.error)
   if (statusCode === 503 && !reply.hasHeader('Retry-After')) reply.header('Retry-After', String(RETRY_AFTER_SECONDS))
   return sendJson(reply.code(statusCode), JSON.stringify(body))
 }
 
+/** What a reply may say of an error, if it is a 4xx. */
+interface PublicError { statusCode?: number | undefined, message?: string | undefined, code?: unknown }
+
 /**
  * The reply to an error: the plugin's errors and client errors (4xx) with their message, any other without details.
  *
- * @param thrown by the plugin or by a hook of the host
- * @param reply its status counts when `thrown` has none. Others than the thrower may have set it, as `@fastify/auth` does for any failure,
- *   so the message is not sent then
+ * @param error without a status it is a 500
  * @param retryAfter the reply's `Retry-After` header, if it is set already: seconds
  */
-export function toErrorReply (thrown: unknown, reply?: object, retryAfter?: unknown): { statusCode: number, body: ErrorReply } {
-  const { statusCode, message, code } = publicErrorOf(thrown, statusOf(thrown) ?? statusOf(reply) ?? 500, Number(retryAfter))
+export function toErrorReply (error: PublicError, retryAfter?: unknown): { statusCode: number, body: ErrorReply } {
+  const { statusCode, message, code } = publicErrorOf(error, statusOf(error) ?? 500, Number(retryAfter))
   // As in Rocket.Chat, these two replies have no code.
-  if (thrown instanceof Unauthorized || thrown instanceof Forbidden) return { statusCode, body: { success: false, error: thrown.message } }
+  if (error instanceof Unauthorized || error instanceof Forbidden) return { statusCode, body: { success: false, error: error.message } }
   const text = STATUS_CODES[statusCode] ?? 'Unknown'
   const errorType = typeof code === 'string' ? code : `error-${text.toLowerCase().replace(/[^a-z]+/g, '-')}`
   return { statusCode, body: { success: false, error: `${message || text} [${errorType}]`, errorType } }
 }
 
-function publicErrorOf (thrown: unknown, statusCode: number, retryAfter: number): { statusCode: number, message?: string, code?: unknown } {
+function publicErrorOf ({ message, code }: PublicError, statusCode: number, retryAfter: number): PublicError & { statusCode: number } {
   if (statusCode === 429) return new TooManyRequests(retryAfter > 0 ? Math.ceil(retryAfter) : RATE_LIMIT_WINDOW_SECONDS)
   if (statusCode === 503) return new ServiceUnavailable()
-  if (statusCode >= 500) return { statusCode: 500 }
-  return hasOwnStatus(thrown) ? { statusCode, message: thrown.message, code: thrown.code } : { statusCode }
-}
-
-// The message of such an error is sent, if the status is a 4xx.
-function hasOwnStatus (thrown: unknown): thrown is Error & { code?: unknown } {
-  return thrown instanceof Error && statusOf(thrown) !== undefined
+  return statusCode >= 500 ? { statusCode: 500 } : { statusCode, message, code }
 }
 
 /** Sends JSON as text or as a stream of text, so that no serializer or `preSerialization` hook of the host changes it. */
