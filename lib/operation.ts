@@ -60,39 +60,36 @@ export const importStatuses: readonly ImportStatus[] = STATUSES.flatMap(([, stat
 export interface Snapshot extends Pick<ImportOperation, 'id' | 'status' | 'file'> {
   /** What the store returned. */
   original: ImportOperation
+  /** The display name of its importer, or undefined when it has none that is known. */
+  name: string | undefined
   valid: boolean
   /** `updatedAt` in milliseconds since 1970, or undefined when the operation has none. */
   updateTime: number | undefined
 }
 
-/** Takes a snapshot of an operation. Its id becomes text: a store may return a bigint or an object, which JSON or `===` cannot handle. */
-export function snapshotOf (original: ImportOperation): Snapshot {
-  const { id, status, valid, file = null, updatedAt } = original
+/**
+ * Takes a snapshot of an operation. Its id becomes text: a store may return a bigint or an object, which JSON or `===` cannot handle.
+ *
+ * @param importers the display name of each importer by its key
+ */
+export function snapshotOf (original: ImportOperation, importers: Readonly<Record<string, string>>): Snapshot {
+  const { id, status, importerKey, valid, file = null, updatedAt } = original
+  const name = typeof importerKey === 'string' && Object.hasOwn(importers, importerKey) ? importers[importerKey] : undefined
   const updateTime = updatedAt instanceof Date && !Number.isNaN(updatedAt.getTime()) ? updatedAt.getTime() : undefined
-  return { original, id: typeof id === 'string' ? id : inspect(id), status, valid: valid !== false, file, updateTime }
+  return { original, id: typeof id === 'string' ? id : inspect(id), name, status, valid: valid !== false, file, updateTime }
 }
 
 /** What an operation's status means for the reply. The reply to an unknown status is the same as for `staged`. */
 export type Meaning = Exclude<typeof STATUSES[number][0], 'failed'> | 'unknown'
 
 /**
- * The display name of an operation's importer; undefined when the operation has none.
- *
- * @throws ImporterNotDefined
- */
-export function importerNameOf ({ original: { importerKey } }: Snapshot, importers: Readonly<Record<string, string>>): string | undefined {
-  const name = typeof importerKey === 'string' && Object.hasOwn(importers, importerKey) ? importers[importerKey] : undefined
-  if (importerKey && name === undefined) throw new ImporterNotDefined(importerKey)
-  return name
-}
-
-/**
  * Finds what an operation means for the reply.
  *
  * @param prepare what reads a file, if anything does
- * @throws OperationInvalid, FileFormatInvalid
+ * @throws ImporterNotDefined, OperationInvalid, FileFormatInvalid
  */
-export function meaningOf ({ status, file, valid }: Snapshot, prepare: unknown): Meaning {
+export function meaningOf ({ original: { importerKey }, name, status, file, valid }: Snapshot, prepare: unknown): Meaning {
+  if (importerKey && name === undefined) throw new ImporterNotDefined(importerKey)
   const [meaning] = STATUSES.find(([, statuses]) => statuses.some(known => known === status)) ?? ['unknown' as const]
   if (meaning === 'failed') throw new FileFormatInvalid()
   if (meaning === 'waiting' && !valid) throw new OperationInvalid()

@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Caller, kCaller } from './auth.js'
 import { Call } from './call.js'
 import { InvalidStoreAnswer, OperationChanged, OperationNotFound, withErrorForReply } from './errors.js'
-import { type Snapshot, importerNameOf, isSameImport, meaningOf, snapshotOf } from './operation.js'
+import { type Snapshot, isSameImport, meaningOf, snapshotOf } from './operation.js'
 import { type ResolvedOptions, isObject } from './options.js'
 import { sendJson } from './replies.js'
 import { sendSelection } from './selection/send.js'
@@ -30,21 +30,20 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     if (reply.sent) return reply
     if (operation === null) throw new OperationNotFound()
     preparation?.note(operation)
-    const name = importerNameOf(operation, importers)
     const meaning = meaningOf(operation, prepare)
     if (meaning === 'unknown') {
       request.log.warn({ status: operation.status }, 'The import operation has an unknown status: the reply is the selection of what is staged')
     }
     if (meaning === 'loaded') preparation?.require(operation, caller.credentials, request.log)
     if (meaning === 'waiting') preparation?.check(operation)
-    const waiting = meaning === 'loaded' || meaning === 'waiting' ? waitingReply(operation, name) : undefined
+    const waiting = meaning === 'loaded' || meaning === 'waiting' ? waitingReply(operation) : undefined
     caller.retryAfter = waiting && String(retryAfter(operation))
     if (caller.retryAfter !== undefined) reply.header('Retry-After', caller.retryAfter)
-    const entityTag = meaning === 'settled' ? selectionTag(operation, name) : waiting?.entityTag
+    const entityTag = meaning === 'settled' ? selectionTag(operation) : waiting?.entityTag
     if (entityTag !== undefined) reply.header('ETag', entityTag)
     if (entityTag !== undefined && matches(entityTag, request.headers['if-none-match'])) return reply.code(304).send()
     if (waiting) return sendJson(reply, waiting.text)
-    return await sendSelection(call, options, name, async () => {
+    return await sendSelection(call, options, operation.name, async () => {
       if (!isSameImport(operation, await latestOperation(call), meaning)) throw new OperationChanged()
     })
   }
@@ -52,7 +51,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   async function latestOperation (call: Call): Promise<Snapshot | null> {
     const operation = await store.latestOperation(call.context) ?? null
     if (operation !== null && !isObject(operation)) throw new InvalidStoreAnswer('latestOperation', 'an operation, or null')
-    return operation && snapshotOf(operation)
+    return operation && snapshotOf(operation, importers)
   }
 
   // Rocket.Chat may update an operation several times within milliseconds, so a selection of which nothing is sent is read once more.

@@ -5,12 +5,12 @@ import type { Snapshot } from '../operation.js'
 const SELECTION_FORMAT = 2
 
 /**
- * Creates a function that returns the ETag of a selection that cannot change any more, given its operation and the importer's display
- * name; undefined when the operation has no `updatedAt`.
+ * Creates a function that returns the ETag of a selection that cannot change any more, given its operation; undefined when the operation has
+ * no `updatedAt`.
  */
-export function createSelectionTag (): (operation: Snapshot, name: string | undefined) => string | undefined {
+export function createSelectionTag (): (operation: Snapshot) => string | undefined {
   const tagOf = keepLast(entityTagOf)
-  return ({ id, status, valid, updateTime }, name) =>
+  return ({ id, name, status, valid, updateTime }) =>
     updateTime === undefined ? undefined : tagOf(SELECTION_FORMAT, id, status, valid, updateTime, name)
 }
 

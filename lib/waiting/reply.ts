@@ -6,13 +6,13 @@ import { entityTagOf, keepLast } from './etag.js'
 const LONGEST_WAIT = 10
 
 /**
- * Creates a function that writes the waiting reply, JSON and its ETag, given the operation and the importer's display name.
+ * Creates a function that writes the waiting reply, JSON and its ETag, given the operation.
  *
  * @param stalledAfter milliseconds without a change after which an operation is stalled
  */
 export function createWaitingReply (stalledAfter: number) {
   const write = keepLast(writeReply)
-  return ({ id, status, updateTime, original: { reading, count } }: Snapshot, name: string | undefined) => {
+  return ({ id, name, status, updateTime, original: { reading, count } }: Snapshot) => {
     const stalled = updateTime !== undefined && Date.now() - updateTime >= stalledAfter
     return write(id, name, status, reading, updateTime, stalled, ...countedKinds.map(kind => count?.[kind]))
   }
