@@ -44,7 +44,7 @@ const STATUSES = [
     'importer_new', 'importer_uploading', 'importer_importing_started', 'importer_importing_users', 'importer_importing_contacts',
     'importer_importing_channels', 'importer_importing_messages', 'importer_importing_files', 'importer_finishing', 'importer_done'
   ]],
-  /** A file that waits for `prepare`; without a file the same as `staged`. */
+  /** The same as `waiting` for a file that `prepare` reads, and otherwise the same as `staged`. */
   ['loaded', ['importer_file_loaded']],
   /** An error. */
   ['failed', ['importer_import_failed']]
@@ -80,7 +80,7 @@ export function snapshotOf (original: ImportOperation, importers: Readonly<Recor
 }
 
 /** What an operation's status means for the reply. The reply to an unknown status is the same as for `staged`. */
-export type Meaning = Exclude<typeof STATUSES[number][0], 'failed'> | 'unknown'
+export type Meaning = Exclude<typeof STATUSES[number][0], 'loaded' | 'failed'> | 'unknown'
 
 /**
  * Finds what an operation means for the reply.
@@ -93,7 +93,8 @@ export function meaningOf ({ original: { importerKey }, name, status, file, vali
   const [meaning] = STATUSES.find(([, statuses]) => statuses.some(known => known === status)) ?? ['unknown' as const]
   if (meaning === 'failed') throw new FileFormatInvalid()
   if (meaning === 'waiting' && !valid) throw new OperationInvalid()
-  return meaning === 'loaded' && !(file && prepare) ? 'staged' : meaning
+  if (meaning === 'loaded') return file && prepare ? 'waiting' : 'staged'
+  return meaning
 }
 
 /**

@@ -34,9 +34,8 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     if (meaning === 'unknown') {
       request.log.warn({ status: operation.status }, 'The import operation has an unknown status: the reply is the selection of what is staged')
     }
-    if (meaning === 'loaded') preparation?.require(operation, caller.credentials, request.log)
-    if (meaning === 'waiting') preparation?.check(operation)
-    const waiting = meaning === 'loaded' || meaning === 'waiting' ? waitingReply(operation) : undefined
+    if (meaning === 'waiting') preparation?.require(operation, caller.credentials, request.log)
+    const waiting = meaning === 'waiting' ? waitingReply(operation) : undefined
     caller.retryAfter = waiting && String(retryAfter(operation))
     if (caller.retryAfter !== undefined) reply.header('Retry-After', caller.retryAfter)
     const entityTag = meaning === 'settled' ? selectionTag(operation) : waiting?.entityTag

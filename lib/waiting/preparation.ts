@@ -29,21 +29,25 @@ export class Preparation {
   constructor (private readonly prepare: Prepare, private readonly patience: number) {}
 
   /**
-   * Starts `prepare` for an operation whose file is loaded, unless it was started already.
+   * Takes an operation that is being prepared, or has to be: starts `prepare` if its file is loaded, unless it was started already.
    *
    * @param credentials the caller's, which `prepare` gets
-   * @throws FileFormatInvalid as `check` does
+   * @throws FileFormatInvalid when the last preparation failed and the operation has not changed since
    */
   require (operation: Snapshot, credentials: Credentials, log: FastifyBaseLogger): void {
     const run = this.#runs.get(operation.id)
-    if (run === undefined) return this.#start(operation, credentials, log)
-    if (run.endedAt === undefined) return
+    const isLoaded = operation.status === 'importer_file_loaded'
+    if (run === undefined && isLoaded) return this.#start(operation, credentials, log)
+    if (run?.endedAt === undefined) return
     // A file that was uploaded during a run needs another run. An operation that the run itself changed looks the same, unless the
     // file is another one: so without another file there is only one more run.
     const isSecondRepeat = run.isRepeat && run.endedFor === undefined && operation.file === run.startedFor.file
-    if (!isSecondRepeat && isNewer(operation, run.endedFor ?? run.startedFor)) return this.#start(operation, credentials, log)
-    if (!run.hasFailed && Date.now() - run.endedAt >= this.patience) this.#fail(run, new PreparationWithoutEffect(), log)
-    this.check(operation)
+    if (isLoaded && !isSecondRepeat && isNewer(operation, run.endedFor ?? run.startedFor)) return this.#start(operation, credentials, log)
+    if (isLoaded && !run.hasFailed && Date.now() - run.endedAt >= this.patience) this.#fail(run, new PreparationWithoutEffect(), log)
+    run.endedFor ??= isNewer(operation, run.startedFor) ? operation : run.startedFor
+    // The last changes that the run made may be read after its end.
+    const isOwnChange = (operation.updateTime ?? Infinity) <= run.endedAt
+    if (run.hasFailed && (isOwnChange || !isNewer(operation, run.endedFor))) throw new FileFormatInvalid()
   }
 
   /** Notes the state in which a finished run left its operation, so that a file that is loaded later counts as another upload. */
@@ -53,16 +57,6 @@ export class Preparation {
     if (run?.endedAt === undefined || operation.status === 'importer_file_loaded') return
     const isStale = (operation.updateTime ?? Infinity) < (run.startedFor.updateTime ?? 0)
     if (!isStale) run.endedFor ??= operation
-  }
-
-  /** Throws FileFormatInvalid when the last preparation of an operation failed and the operation has not changed since. */
-  check (operation: Snapshot): void {
-    const run = this.#runs.get(operation.id)
-    if (run?.endedAt === undefined) return
-    run.endedFor ??= isNewer(operation, run.startedFor) ? operation : run.startedFor
-    // The last changes that the run made may be read after its end.
-    const isOwnChange = (operation.updateTime ?? Infinity) <= run.endedAt
-    if (run.hasFailed && (isOwnChange || !isNewer(operation, run.endedFor))) throw new FileFormatInvalid()
   }
 
   /** Aborts the runs, and resolves when they have ended. */
