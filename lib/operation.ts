@@ -79,16 +79,13 @@ export function snapshotOf (original: ImportOperation, importers: Readonly<Recor
   return { original, id: typeof id === 'string' ? id : inspect(id), name, status, valid: valid !== false, file, updateTime }
 }
 
-/** What an operation's status means for the reply. The reply to an unknown status is the same as for `staged`. */
-export type Meaning = Exclude<typeof STATUSES[number][0], 'loaded' | 'failed'> | 'unknown'
-
 /**
- * Finds what an operation means for the reply.
+ * Finds what an operation means for the reply. The reply to an unknown status is the same as for `staged`.
  *
  * @param prepare what reads a file, if anything does
  * @throws ImporterNotDefined, OperationInvalid, FileFormatInvalid
  */
-export function meaningOf ({ original: { importerKey }, name, status, file, valid }: Snapshot, prepare: unknown): Meaning {
+export function meaningOf ({ original: { importerKey }, name, status, file, valid }: Snapshot, prepare: unknown) {
   if (importerKey && name === undefined) throw new ImporterNotDefined(importerKey)
   const [meaning] = STATUSES.find(([, statuses]) => statuses.some(known => known === status)) ?? ['unknown' as const]
   if (meaning === 'failed') throw new FileFormatInvalid()
@@ -100,9 +97,11 @@ export function meaningOf ({ original: { importerKey }, name, status, file, vali
 /**
  * Whether the records of a selection belong to one import, given the newest operation before and after they were read. Rocket.Chat clears
  * staged records in three steps: it makes the operations invalid, deletes the records and inserts the new operation. Each step is
- * visible here. While records are imported, the status and `updatedAt` change without that, so they are not compared.
+ * visible here. While records are imported, the status and `updatedAt` change without that.
+ *
+ * @param isSettled whether the selection cannot change any more; then they are compared, too
  */
-export function isSameImport (before: Snapshot, after: Snapshot | null, meaning: Meaning): boolean {
+export function isSameImport (before: Snapshot, after: Snapshot | null, isSettled: boolean): boolean {
   if (before.id !== after?.id || before.valid !== after.valid) return false
-  return meaning !== 'settled' || (before.status === after.status && before.updateTime === after.updateTime)
+  return !isSettled || (before.status === after.status && before.updateTime === after.updateTime)
 }

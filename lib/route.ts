@@ -43,7 +43,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     if (entityTag !== undefined && matches(entityTag, request.headers['if-none-match'])) return reply.code(304).send()
     if (waiting) return sendJson(reply, waiting.text)
     return await sendSelection(call, options, operation.name, async () => {
-      if (!isSameImport(operation, await latestOperation(call), meaning)) throw new OperationChanged()
+      if (!isSameImport(operation, await latestOperation(call), meaning === 'settled')) throw new OperationChanged()
     })
   }
 
