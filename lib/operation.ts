@@ -97,9 +97,9 @@ export function meaningOf ({ original: { importerKey }, name, status, file, vali
 /**
  * Whether the records of a selection belong to one import, given the newest operation before and after they were read. Rocket.Chat clears
  * staged records in three steps: it makes the operations invalid, deletes the records and inserts the new operation. Each step is
- * visible here. While records are imported, the status and `updatedAt` change without that.
+ * visible here. While records are imported, the status and `updatedAt` change without that, so they are compared only in a settled selection.
  *
- * @param isSettled whether the selection cannot change any more; then they are compared, too
+ * @param isSettled whether the selection cannot change any more
  */
 export function isSameImport (before: Snapshot, after: Snapshot | null, isSettled: boolean): boolean {
   if (before.id !== after?.id || before.valid !== after.valid) return false
