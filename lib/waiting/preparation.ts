@@ -29,7 +29,7 @@ export class Preparation {
   constructor (private readonly prepare: Prepare, private readonly patience: number) {}
 
   /**
-   * Takes an operation that is being prepared, or has to be: starts `prepare` if its file is loaded, unless it was started already.
+   * Called before each waiting reply: starts `prepare` for an operation whose file is loaded, unless it was started already.
    *
    * @param credentials the caller's, which `prepare` gets
    * @throws FileFormatInvalid when the last preparation failed and the operation has not changed since
