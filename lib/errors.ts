@@ -76,12 +76,14 @@ export async function withErrorForReply<Result> (call: () => Result | Promise<Re
 /** The error status (400 to 599) of what was thrown: its `statusCode` or `status`. Undefined when it has none. */
 export function statusOf (thrown: unknown): number | undefined {
   const { statusCode, status }: { statusCode?: unknown, status?: unknown } = Object(thrown)
-  return [statusCode, status].find((value): value is number => Number.isInteger(value) && Number(value) >= 400 && Number(value) < 600)
+  return [statusCode, status].find(isErrorStatus)
 }
+
+const isErrorStatus = (status: unknown): status is number => Number.isInteger(status) && Number(status) >= 400 && Number(status) < 600
 
 // By its `statusCode` only: the errors of HTTP clients have the `status` of the reply that they got.
 const isClientError = (failure: unknown) =>
-  failure instanceof Error && 'statusCode' in failure && (statusOf({ statusCode: failure.statusCode }) ?? 500) < 500
+  failure instanceof Error && 'statusCode' in failure && isErrorStatus(failure.statusCode) && failure.statusCode < 500
 
 /** An error with one of Rocket.Chat's codes, or one in the same style. The reply repeats it as `errorType`. */
 function replyError<Arguments extends unknown[] = []> (code: string, message: string, statusCode: number) {

@@ -39,11 +39,13 @@ export class Preparation {
     const isLoaded = operation.status === 'importer_file_loaded'
     if (run === undefined && isLoaded) return this.#start(operation, credentials, log)
     if (run?.endedAt === undefined) return
-    // A file that was uploaded during a run needs another run. An operation that the run itself changed looks the same, unless the
-    // file is another one: so without another file there is only one more run.
-    const isSecondRepeat = run.isRepeat && run.endedFor === undefined && operation.file === run.startedFor.file
-    if (isLoaded && !isSecondRepeat && isNewer(operation, run.endedFor ?? run.startedFor)) return this.#start(operation, credentials, log)
-    if (isLoaded && !run.hasFailed && Date.now() - run.endedAt >= this.patience) this.#fail(run, new PreparationWithoutEffect(), log)
+    if (isLoaded) {
+      // A file that was uploaded during a run needs another run. An operation that the run itself changed looks the same, unless the
+      // file is another one: so without another file there is only one more run.
+      const isSecondRepeat = run.isRepeat && run.endedFor === undefined && operation.file === run.startedFor.file
+      if (!isSecondRepeat && isNewer(operation, run.endedFor ?? run.startedFor)) return this.#start(operation, credentials, log)
+      if (!run.hasFailed && Date.now() - run.endedAt >= this.patience) this.#fail(run, new PreparationWithoutEffect(), log)
+    }
     run.endedFor ??= isNewer(operation, run.startedFor) ? operation : run.startedFor
     // The last changes that the run made may be read after its end.
     const isOwnChange = (operation.updateTime ?? Infinity) <= run.endedAt
