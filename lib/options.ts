@@ -135,33 +135,34 @@ export function resolveOptions (options: ImportFileDataOptions): ResolvedOptions
   const { stalledAfter = 600_000, writeTimeout = 60_000, route = {} } = options
   const resolved = { lookupUser, hasPermission, store, importers, prepare, stalledAfter, writeTimeout, route }
   const known = [...Object.keys(resolved), 'prefix', 'logLevel', 'logSerializers']
-  for (const name of Object.keys(options)) if (!known.includes(name)) demand(name, Reflect.get(options, name), unknownName(name, known))
-  demand('lookupUser', lookupUser, FUNCTION)
-  demand('hasPermission', hasPermission, FUNCTION)
-  demand('store', store, ['an object', isObject])
-  for (const name of ['latestOperation', 'users', 'channels', 'countMessages'] as const) demand(`store.${name}`, store[name], FUNCTION)
-  demand('store.contacts', store.contacts, OPTIONAL_FUNCTION)
-  demand('importers', importers, ['an object of display names by importer key', isRecord])
-  for (const [key, name] of Object.entries(importers)) demand(`importers.${key}`, name, ['a string', value => typeof value === 'string'])
-  demand('prepare', prepare, OPTIONAL_FUNCTION)
-  demand('stalledAfter', stalledAfter, MILLISECONDS)
-  demand('writeTimeout', writeTimeout, MILLISECONDS)
-  demand('route', route, ['an object of settings of the route', isRecord])
-  for (const name of OWN_SETTINGS) demand(`route.${name}`, Reflect.get(route, name), SET_BY_PLUGIN)
+  for (const name of Object.keys(options).filter(name => !known.includes(name))) {
+    const nearest = closest(name, known)
+    demand(leftOut(distance(name, nearest) > 3 ? ': there is no such option' : `, or named "${nearest}"`), options, [name])
+  }
+  demand(FUNCTION, resolved, ['lookupUser', 'hasPermission'])
+  demand(['an object', isObject], resolved, ['store'])
+  demand(FUNCTION, store, ['latestOperation', 'users', 'channels', 'countMessages'], 'store.')
+  demand(OPTIONAL_FUNCTION, store, ['contacts'], 'store.')
+  demand(['an object of display names by importer key', isRecord], resolved, ['importers'])
+  demand(['a string', value => typeof value === 'string'], importers, Object.keys(importers), 'importers.')
+  demand(OPTIONAL_FUNCTION, resolved, ['prepare'])
+  demand(MILLISECONDS, resolved, ['stalledAfter', 'writeTimeout'])
+  demand(['an object of settings of the route', isRecord], resolved, ['route'])
+  demand(SET_BY_PLUGIN, route, OWN_SETTINGS, 'route.')
   const { schema = {} } = route
-  demand('route.schema', schema, ['an object of members of a schema', isRecord])
-  for (const name of OWN_SCHEMAS) demand(`route.schema.${name}`, schema[name], SET_BY_PLUGIN)
+  demand(['an object of members of a schema', isRecord], { schema }, ['schema'], 'route.')
+  demand(SET_BY_PLUGIN, schema, OWN_SCHEMAS, 'route.schema.')
   return resolved
 }
 
-function unknownName (name: string, known: readonly string[]): Kind {
-  const nearest = closest(name, known)
-  return leftOut(distance(name, nearest) > 3 ? ': there is no such option' : `, or named "${nearest}"`)
-}
-
-/** Throws an InvalidOption that names the option, what was expected and what it is, unless it is of this kind. */
-export function demand (option: string, value: unknown, [expected, isRight]: Kind): void {
-  if (!isRight(value)) throw new InvalidOption(option, expected, describe(value))
+/**
+ * Checks that these members of an object are of a kind. Throws an InvalidOption that says what was expected, and what the first other one is.
+ *
+ * @param path what the names of the members have before them in the error
+ */
+export function demand ([expected, isRight]: Kind, members: object, names: readonly string[], path = ''): void {
+  const wrong = names.find(name => !isRight(Reflect.get(members, name)))
+  if (wrong !== undefined) throw new InvalidOption(path + wrong, expected, describe(Reflect.get(members, wrong)))
 }
 
 // The value itself is not shown where it may be a secret, or long.

@@ -46,10 +46,10 @@ export function rocketChatDatabase (
   db: DatabaseLike,
   { batchSize = 2000, maxTimeMS = 30_000 }: RocketChatDatabaseOptions = {}
 ): rocketChat.RocketChatOptions {
-  demand('db', db, ['a Db of the mongodb driver', isObject])
-  demand('db.collection', db.collection, FUNCTION)
-  demand('batchSize', batchSize, ['a whole number above 0', isPositiveInteger])
-  demand('maxTimeMS', maxTimeMS, MILLISECONDS)
+  demand(['a Db of the mongodb driver', isObject], { db }, ['db'])
+  demand(FUNCTION, db, ['collection'], 'db.')
+  demand(['a whole number above 0', isPositiveInteger], { batchSize }, ['batchSize'])
+  demand(MILLISECONDS, { maxTimeMS }, ['maxTimeMS'])
   const data = db.collection('rocketchat_import_data')
 
   // MongoDB's own limit, `maxTimeMS`, does not help if the network or MongoDB itself hangs. So a read also ends here, at once, if it takes

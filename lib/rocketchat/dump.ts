@@ -22,9 +22,7 @@ export interface RocketChatDocuments {
  * @throws InvalidOption when one of the collections is not an array
  */
 export function rocketChatDump (documents: RocketChatDocuments): rocketChat.RocketChatOptions {
-  for (const collection of ['rocketchat_import', 'rocketchat_import_data', 'users', 'rocketchat_permissions'] as const) {
-    demand(collection, documents[collection], ['an array of documents', Array.isArray])
-  }
+  demand(['an array of documents', Array.isArray], documents, ['rocketchat_import', 'rocketchat_import_data', 'users', 'rocketchat_permissions'])
 
   const isOfType = (dataType: string) => (document: rocketChat.StagedDocument) => document?.dataType === dataType
 
