@@ -69,21 +69,16 @@ export async function withErrorForReply<Result> (call: () => Result | Promise<Re
   try {
     return await call()
   } catch (failure) {
-    throw isClientError(failure) || failure instanceof InvalidStoreAnswer ? failure : new ServiceUnavailable({ cause: failure })
+    // Not by its `status`: the errors of HTTP clients have that of the reply that they got.
+    const isClientError = failure instanceof Error && (statusOf(failure, ['statusCode']) ?? 500) < 500
+    throw isClientError || failure instanceof InvalidStoreAnswer ? failure : new ServiceUnavailable({ cause: failure })
   }
 }
 
-/** The error status (400 to 599) of what was thrown: its `statusCode` or `status`. Undefined when it has none. */
-export function statusOf (thrown: unknown): number | undefined {
-  const { statusCode, status }: { statusCode?: unknown, status?: unknown } = Object(thrown)
-  return [statusCode, status].find(isErrorStatus)
+/** The status of an error (400 to 599) that was thrown: the first of these members that is one. Undefined when none is. */
+export function statusOf (thrown: unknown, members = ['statusCode', 'status']): number | undefined {
+  return members.map(member => Object(thrown)[member]).find(status => Number.isInteger(status) && status >= 400 && status < 600)
 }
-
-const isErrorStatus = (status: unknown): status is number => Number.isInteger(status) && Number(status) >= 400 && Number(status) < 600
-
-// By its `statusCode` only: the errors of HTTP clients have the `status` of the reply that they got.
-const isClientError = (failure: unknown) =>
-  failure instanceof Error && 'statusCode' in failure && isErrorStatus(failure.statusCode) && failure.statusCode < 500
 
 /** An error with one of Rocket.Chat's codes, or one in the same style. The reply repeats it as `errorType`. */
 function replyError<Arguments extends unknown[] = []> (code: string, message: string, statusCode: number) {

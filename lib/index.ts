@@ -21,9 +21,7 @@ type Options<User extends object> = { hasPermission: (user: User, ...others: nev
  * The type of the plugin only. `default`, which fastify-plugin sets, distinguishes it: without a property that no function of the host has,
  * TypeScript would type the parameters of such a function by the overload below before it takes another.
  */
-interface Plugin extends FastifyPluginAsync<Options<object>> {
-  readonly default: Plugin
-}
+type Plugin = FastifyPluginAsync<Options<object>> & { readonly default: Plugin }
 
 declare module 'fastify' {
   // Infers the type of the user for `hasPermission` from `lookupUser`, which TypeScript does only for a type parameter of the call.
