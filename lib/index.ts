@@ -1,5 +1,5 @@
 import auth from '@fastify/auth'
-import type { FastifyPluginAsync, FastifyRegisterOptions, FastifyReply, FastifyRequest, FastifyServerOptions } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, FastifyRegisterOptions, FastifyReply, FastifyRequest, FastifyServerOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { createAuthFunctions, kCaller } from './auth.js'
 import { MethodNotAllowed, NotFound, statusOf } from './errors.js'
@@ -35,15 +35,16 @@ declare module 'fastify' {
 
 const URL = '/getImportFileData'
 
-/** The longest timeout, in milliseconds: in a server with a `handlerTimeout`, Fastify allows no route without one. */
-const LONGEST_TIMEOUT = 2 ** 31 - 1
-
 /** How many times the plugin is registered in each server: an OpenAPI document must not have the same operation id twice. */
 const registrations = new WeakMap<object, number>()
 
-// Adds the route with its hooks and its error handler. Rejects other methods on its path, and every path below it, so that no such request
-// reaches a wildcard route of the host, such as a proxy's.
-const plugin: FastifyPluginAsync<ImportFileDataOptions> = async (instance, options) => {
+/**
+ * The plugin: adds `GET <prefix>/getImportFileData`, Rocket.Chat's "Get the progress of an upload", to a Fastify server.
+ * It is encapsulated: the rest of the server sees none of its hooks, decorators and error handlers. It can be registered more than once.
+ *
+ * Registration throws an error with the code `FST_IMPORT_FILE_DATA_INVALID_OPTION` when an option is unknown, missing or wrong.
+ */
+export const importFileData: Plugin = fp(async (instance: FastifyInstance, options: ImportFileDataOptions) => {
   const resolved = resolveOptions(options)
   const { route } = resolved
   const { handlerTimeout }: FastifyServerOptions = instance.initialConfig
@@ -61,7 +62,8 @@ const plugin: FastifyPluginAsync<ImportFileDataOptions> = async (instance, optio
   })
   instance.get(URL, {
     ...route,
-    ...(handlerTimeout && { handlerTimeout: route.handlerTimeout ?? LONGEST_TIMEOUT }),
+    // In a server with a timeout, Fastify allows no route without one. This is the longest that a timer takes.
+    ...(handlerTimeout && { handlerTimeout: route.handlerTimeout ?? 2 ** 31 - 1 }),
     // A HEAD would read the whole selection and send none of it.
     exposeHeadRoute: false,
     schema: {
@@ -81,19 +83,12 @@ const plugin: FastifyPluginAsync<ImportFileDataOptions> = async (instance, optio
     serializerCompiler: () => payload => JSON.stringify(payload instanceof Error ? toErrorReply({ statusCode: statusOf(payload) }).body : payload),
     handler: createHandler(instance, resolved)
   })
+  // Other methods on the path, and every path below it, so that no such request reaches a wildcard route of the host, such as a proxy's.
   // Left out of OpenAPI documents. Only OPTIONS reaches the handler.
   const rejected = { ...route, schema: { hide: true } as object, handler: (_request: FastifyRequest, reply: FastifyReply) => reply.code(204).send() }
   instance.route({ ...rejected, method: instance.supportedMethods.filter(method => method !== 'GET'), url: URL })
   instance.all(`${URL}/*`, rejected)
-}
-
-/**
- * The plugin: adds `GET <prefix>/getImportFileData`, Rocket.Chat's "Get the progress of an upload", to a Fastify server.
- * It is encapsulated: the rest of the server sees none of its hooks, decorators and error handlers. It can be registered more than once.
- *
- * Registration throws an error with the code `FST_IMPORT_FILE_DATA_INVALID_OPTION` when an option is unknown, missing or wrong.
- */
-export const importFileData: Plugin = fp(plugin, {
+}, {
   name: 'fastify-import-file-data',
   // 5.9.0 to 5.11.0 cut replies in progress when the server closes (fastify issue 6889). 5.11.1 reports itself as 5.11.0.
   fastify: '>=5.3.2 <5.9.0 || ^5.11.2',
