@@ -33,12 +33,10 @@ export interface PrepareContext {
 const OWN_SETTINGS =
   ['method', 'url', 'path', 'handler', 'exposeHeadRoute', 'validatorCompiler', 'serializerCompiler', 'errorHandler'] as const
 
-const OWN_SCHEMAS = ['headers', 'response'] as const
-
 /** Fastify's route options (https://fastify.dev/docs/latest/Reference/Routes), except those that the plugin sets. */
 export type RouteSettings = Omit<RouteShorthandOptions, typeof OWN_SETTINGS[number] | 'schema'> & {
   /** Members of the route's schema that only describe it, such as `tags`, `operationId`, `security` or `params`. */
-  schema?: { [name in typeof OWN_SCHEMAS[number]]?: never } & { [name: string]: unknown }
+  schema?: { headers?: never, response?: never } & { [name: string]: unknown }
 }
 
 /**
@@ -151,7 +149,7 @@ export function resolveOptions (options: ImportFileDataOptions): ResolvedOptions
   demand(SET_BY_PLUGIN, route, OWN_SETTINGS, 'route.')
   const { schema = {} } = route
   demand(['an object of members of a schema', isRecord], { schema }, ['schema'], 'route.')
-  demand(SET_BY_PLUGIN, schema, OWN_SCHEMAS, 'route.schema.')
+  demand(SET_BY_PLUGIN, schema, ['headers', 'response'], 'route.schema.')
   return resolved
 }
 
