@@ -54,14 +54,12 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   }
 
   // Rocket.Chat may update an operation several times within milliseconds, so a selection of which nothing is sent is read once more.
-  async function handleAgainIfChanged (request: FastifyRequest, reply: FastifyReply, isSecond = false): Promise<FastifyReply> {
-    try {
-      return await handle(request, reply)
-    } catch (failure) {
+  function handleAgainIfChanged (request: FastifyRequest, reply: FastifyReply, isSecond = false): Promise<FastifyReply> {
+    return handle(request, reply).catch(failure => {
       if (reply.sent) return reply
       if (isSecond || !(failure instanceof OperationChanged)) throw failure
-      return await handleAgainIfChanged(request, reply.removeHeader('ETag'), true)
-    }
+      return handleAgainIfChanged(request, reply.removeHeader('ETag'), true)
+    })
   }
 
   if (preparation) instance.addHook('onClose', () => preparation.close())
