@@ -108,20 +108,14 @@ const isRecord = (value: unknown) => isObject(value) && [Object.prototype, null]
 /** Whether a value is a whole number above 0, and below the largest that a timer of Node.js takes: 31 bits. */
 export const isPositiveInteger = (value: unknown) => Number.isInteger(value) && Number(value) > 0 && Number(value) < 2 ** 31
 
-/** What a value must be: the words for the error, and the check. */
-export type Kind = readonly [expected: string, isRight: (value: unknown) => boolean]
+/** Whether a value is a function. */
+export const isFunction = (value: unknown) => typeof value === 'function'
 
-/** A required function. */
-export const FUNCTION: Kind = ['a function', value => typeof value === 'function']
+const isUndefined = (value: unknown) => value === undefined
 
-const OPTIONAL_FUNCTION: Kind = ['a function, or left out', value => value === undefined || typeof value === 'function']
+const isOptionalFunction = (value: unknown) => isUndefined(value) || isFunction(value)
 
-/** A time in milliseconds. */
-export const MILLISECONDS: Kind = ['a whole number of milliseconds above 0', isPositiveInteger]
-
-const leftOut = (why: string): Kind => [`left out${why}`, value => value === undefined]
-
-const SET_BY_PLUGIN = leftOut(', because the plugin sets it')
+const SET_BY_PLUGIN = 'left out, because the plugin sets it'
 
 /**
  * Checks the options, and adds the defaults.
@@ -135,30 +129,30 @@ export function resolveOptions (options: ImportFileDataOptions): ResolvedOptions
   const known = [...Object.keys(resolved), 'prefix', 'logLevel', 'logSerializers']
   for (const name of Object.keys(options).filter(name => !known.includes(name))) {
     const nearest = closest(name, known)
-    demand(leftOut(distance(name, nearest) > 3 ? ': there is no such option' : `, or named "${nearest}"`), options, [name])
+    demand(distance(name, nearest) > 3 ? 'left out: there is no such option' : `left out, or named "${nearest}"`, isUndefined, options, [name])
   }
-  demand(FUNCTION, resolved, ['lookupUser', 'hasPermission'])
-  demand(['an object', isObject], resolved, ['store'])
-  demand(FUNCTION, store, ['latestOperation', 'users', 'channels', 'countMessages'], 'store.')
-  demand(OPTIONAL_FUNCTION, store, ['contacts'], 'store.')
-  demand(['an object of display names by importer key', isRecord], resolved, ['importers'])
-  demand(['a string', value => typeof value === 'string'], importers, Object.keys(importers), 'importers.')
-  demand(OPTIONAL_FUNCTION, resolved, ['prepare'])
-  demand(MILLISECONDS, resolved, ['stalledAfter', 'writeTimeout'])
-  demand(['an object of settings of the route', isRecord], resolved, ['route'])
-  demand(SET_BY_PLUGIN, route, OWN_SETTINGS, 'route.')
+  demand('a function', isFunction, resolved, ['lookupUser', 'hasPermission'])
+  demand('an object', isObject, resolved, ['store'])
+  demand('a function', isFunction, store, ['latestOperation', 'users', 'channels', 'countMessages'], 'store.')
+  demand('a function, or left out', isOptionalFunction, store, ['contacts'], 'store.')
+  demand('an object of display names by importer key', isRecord, resolved, ['importers'])
+  demand('a string', value => typeof value === 'string', importers, Object.keys(importers), 'importers.')
+  demand('a function, or left out', isOptionalFunction, resolved, ['prepare'])
+  demand('a whole number of milliseconds above 0', isPositiveInteger, resolved, ['stalledAfter', 'writeTimeout'])
+  demand('an object of settings of the route', isRecord, resolved, ['route'])
+  demand(SET_BY_PLUGIN, isUndefined, route, OWN_SETTINGS, 'route.')
   const { schema = {} } = route
-  demand(['an object of members of a schema', isRecord], { schema }, ['schema'], 'route.')
-  demand(SET_BY_PLUGIN, schema, ['headers', 'response'], 'route.schema.')
+  demand('an object of members of a schema', isRecord, { schema }, ['schema'], 'route.')
+  demand(SET_BY_PLUGIN, isUndefined, schema, ['headers', 'response'], 'route.schema.')
   return resolved
 }
 
 /**
- * Checks that these members of an object are of a kind. Throws an InvalidOption that says what was expected, and what the first other one is.
+ * Checks members of an object by name. Throws an InvalidOption for the first that is not right: it says what was expected, and what it is.
  *
- * @param path what the names of the members have before them in the error
+ * @param path what the names have before them in the error
  */
-export function demand ([expected, isRight]: Kind, members: object, names: readonly string[], path = ''): void {
+export function demand (expected: string, isRight: (value: unknown) => boolean, members: object, names: readonly string[], path = ''): void {
   const wrong = names.find(name => !isRight(Reflect.get(members, name)))
   if (wrong !== undefined) throw new InvalidOption(path + wrong, expected, describe(Reflect.get(members, wrong)))
 }

@@ -1,6 +1,6 @@
 import pTimeout from 'p-timeout'
 import { CursorClosed, ReadTimeout } from '../errors.js'
-import { FUNCTION, MILLISECONDS, demand, isObject, isPositiveInteger } from '../options.js'
+import { demand, isFunction, isObject, isPositiveInteger } from '../options.js'
 import * as rocketChat from './documents.js'
 
 /** The part of a `Db` of the MongoDB driver that is used. A host without MongoDB needs no driver, not even its types. */
@@ -46,10 +46,10 @@ export function rocketChatDatabase (
   db: DatabaseLike,
   { batchSize = 2000, maxTimeMS = 30_000 }: RocketChatDatabaseOptions = {}
 ): rocketChat.RocketChatOptions {
-  demand(['a Db of the mongodb driver', isObject], { db }, ['db'])
-  demand(FUNCTION, db, ['collection'], 'db.')
-  demand(['a whole number above 0', isPositiveInteger], { batchSize }, ['batchSize'])
-  demand(MILLISECONDS, { maxTimeMS }, ['maxTimeMS'])
+  demand('a Db of the mongodb driver', isObject, { db }, ['db'])
+  demand('a function', isFunction, db, ['collection'], 'db.')
+  demand('a whole number above 0', isPositiveInteger, { batchSize }, ['batchSize'])
+  demand('a whole number of milliseconds above 0', isPositiveInteger, { maxTimeMS }, ['maxTimeMS'])
   const data = db.collection('rocketchat_import_data')
 
   // MongoDB's own limit, `maxTimeMS`, does not help if the network or MongoDB itself hangs. So a read also ends here, at once, if it takes

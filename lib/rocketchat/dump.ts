@@ -22,7 +22,7 @@ export interface RocketChatDocuments {
  * @throws InvalidOption when one of the collections is not an array
  */
 export function rocketChatDump (documents: RocketChatDocuments): rocketChat.RocketChatOptions {
-  demand(['an array of documents', Array.isArray], documents, ['rocketchat_import', 'rocketchat_import_data', 'users', 'rocketchat_permissions'])
+  demand('an array of documents', Array.isArray, documents, ['rocketchat_import', 'rocketchat_import_data', 'users', 'rocketchat_permissions'])
 
   const isOfType = (dataType: string) => (document: rocketChat.StagedDocument) => document?.dataType === dataType
 
