@@ -18,21 +18,21 @@ export const kCaller = Symbol('fastify-import-file-data.caller')
  * because `@fastify/auth` treats any return value, even false, as success.
  */
 export function createAuthFunctions ({ lookupUser, hasPermission }: Pick<ResolvedOptions, 'lookupUser' | 'hasPermission'>) {
-  /** Finds the caller. Throws `Unauthorized`, or as `withErrorForReply` does. */
+  /** Finds the caller. Throws `Unauthorized`, or what `lookupUser` throws. */
   async function authenticate (request: FastifyRequest): Promise<void> {
     const credentials = { userId: readHeader('x-user-id', request), authToken: readHeader('x-auth-token', request) }
-    const user = await withErrorForReply(() => lookupUser(credentials, request))
+    const user = await lookupUser(credentials, request)
     if (!isObject(user)) throw new Unauthorized()
     request.setDecorator<Caller>(kCaller, { credentials, user })
   }
 
-  /** Checks the permission of the caller. Throws `Forbidden`, or as `withErrorForReply` does. */
+  /** Checks the permission of the caller. Throws `Forbidden`, or what `hasPermission` throws. */
   async function authorize (request: FastifyRequest): Promise<void> {
     const { user } = request.getDecorator<Caller>(kCaller)
-    if (await withErrorForReply(() => hasPermission(user, 'run-import', request)) !== true) throw new Forbidden()
+    if (await hasPermission(user, 'run-import', request) !== true) throw new Forbidden()
   }
 
-  return [authenticate, authorize]
+  return [withErrorForReply(authenticate), withErrorForReply(authorize)]
 }
 
 // Duplicates are ambiguous, so they are rejected. Node.js joins them with a comma and a space (RFC 9110, 5.3), but a single value may also

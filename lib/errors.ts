@@ -61,18 +61,16 @@ export const ServiceUnavailable = replyError<[options?: { cause: unknown }]>(
   'error-service-unavailable', 'The import data cannot be read at the moment. Please try again in a few seconds.', 503)
 
 /**
- * Returns what `call` returns. Its failure becomes the error for the reply: an error with a 4xx `statusCode` stays as it is, so that a
+ * Wraps an async function, so that it fails with the error for the reply: an error with a 4xx `statusCode` stays as it is, so that a
  * host can refuse a caller, and so does an `InvalidStoreAnswer`. Any other becomes the cause of a `ServiceUnavailable`: by its
  * class, a fault in a function cannot be distinguished from an outage (`fetch` throws a TypeError when the network is down).
  */
-export async function withErrorForReply<Result> (call: () => Result | Promise<Result>): Promise<Result> {
-  try {
-    return await call()
-  } catch (failure) {
+export function withErrorForReply<Arguments extends unknown[], Result> (call: (...args: Arguments) => Promise<Result>) {
+  return (...args: Arguments): Promise<Result> => call(...args).catch(failure => {
     // Not by its `status`: the errors of HTTP clients have that of the reply that they got.
     const isClientError = failure instanceof Error && (statusOf(failure, ['statusCode']) ?? 500) < 500
     throw isClientError || failure instanceof InvalidStoreAnswer ? failure : new ServiceUnavailable({ cause: failure })
-  }
+  })
 }
 
 /** The status of an error (400 to 599) that was thrown: the first of these members that is one. Undefined when none is. */

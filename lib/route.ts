@@ -63,5 +63,5 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
   }
 
   if (preparation) instance.addHook('onClose', () => preparation.close())
-  return (request: FastifyRequest, reply: FastifyReply) => withErrorForReply(() => handleAgainIfChanged(request, reply))
+  return withErrorForReply(handleAgainIfChanged)
 }
