@@ -42,9 +42,8 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     if (entityTag !== undefined) reply.header('ETag', entityTag)
     if (entityTag !== undefined && matches(entityTag, request.headers['if-none-match'])) return reply.code(304).send()
     if (waiting) return sendJson(reply, waiting.text)
-    return await sendSelection(call, options, operation.name, async () => {
-      if (!isSameImport(operation, await latestOperation(call), meaning === 'settled')) throw new OperationChanged()
-    })
+    const isUnchanged = async () => isSameImport(operation, await latestOperation(call), meaning === 'settled')
+    return await sendSelection(call, options, operation.name, isUnchanged)
   }
 
   async function latestOperation (call: Call): Promise<Snapshot | null> {

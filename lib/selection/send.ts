@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import type { PassThrough } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { Call } from '../call.js'
-import { InvalidStoreAnswer } from '../errors.js'
+import { InvalidStoreAnswer, OperationChanged } from '../errors.js'
 import { isCount } from '../operation.js'
 import type { ResolvedOptions } from '../options.js'
 import { sendJson } from '../replies.js'
@@ -23,14 +23,14 @@ const SLICES_PER_TURN = 16
  * look complete.
  *
  * @param name the display name of the importer
- * @param confirm called when everything has been read; it throws when the records may not belong to one import
- * @throws what the store and `confirm` throw, and InvalidStoreAnswer
+ * @param isUnchanged called when everything has been read: whether the records belong to one import
+ * @throws what the store and `isUnchanged` throw, InvalidStoreAnswer, and OperationChanged
  */
 export async function sendSelection (
   call: Call,
   { store, writeTimeout }: Pick<ResolvedOptions, 'store' | 'writeTimeout'>,
   name: string | undefined,
-  confirm: () => Promise<void>
+  isUnchanged: () => Promise<boolean>
 ): Promise<FastifyReply> {
   const { context, reply, signal } = call
   const parts = [
@@ -78,7 +78,7 @@ export async function sendSelection (
       else if (part.name !== 'contacts') text += `${separator}],`
     }
     text += `"message_count":${await count},"success":true}`
-    await confirm()
+    if (!await isUnchanged()) throw new OperationChanged()
     call.throwIfOver()
     if (parts.some(({ leftOut }) => leftOut)) {
       const leftOut = Object.fromEntries(parts.map(({ name, leftOut }) => [name, leftOut]))
