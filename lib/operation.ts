@@ -30,31 +30,29 @@ export const isCount = (value: unknown): boolean => Number.isSafeInteger(value) 
 /** How many records an operation has staged of each kind, has in total, has imported and has failed to import; each only once known. */
 export type ImportCount = { [kind in typeof countedKinds[number]]?: number }
 
-/** All of Rocket.Chat's statuses, by what they mean for the reply (contract.md, "What it does, step by step", 5). */
+/** All of Rocket.Chat's statuses without their prefix, by what they mean (contract.md, "What it does, step by step", 5). */
 const STATUSES = [
   /** A waiting reply, while the operation is valid. */
-  ['waiting', [
-    'importer_downloading_file', 'importer_preparing_started', 'importer_preparing_users', 'importer_preparing_channels',
-    'importer_preparing_contacts', 'importer_preparing_messages'
-  ]],
+  ['waiting', ['downloading_file', 'preparing_started', 'preparing_users', 'preparing_channels', 'preparing_contacts', 'preparing_messages']],
   /** The selection, which cannot change any more. */
-  ['settled', ['importer_user_selection', 'importer_import_cancelled']],
+  ['settled', ['user_selection', 'import_cancelled']],
   /** The selection of what is staged so far. */
-  ['staged', [
-    'importer_new', 'importer_uploading', 'importer_importing_started', 'importer_importing_users', 'importer_importing_contacts',
-    'importer_importing_channels', 'importer_importing_messages', 'importer_importing_files', 'importer_finishing', 'importer_done'
-  ]],
+  ['staged', ['new', 'uploading', 'finishing', 'done']],
+  ['staged', ['importing_started', 'importing_users', 'importing_contacts', 'importing_channels', 'importing_messages', 'importing_files']],
   /** The same as `waiting` for a file that `prepare` reads, and otherwise the same as `staged`. */
-  ['loaded', ['importer_file_loaded']],
+  ['loaded', ['file_loaded']],
   /** An error. */
-  ['failed', ['importer_import_failed']]
+  ['failed', ['import_failed']]
 ] as const
 
 /** A status of an import operation, as Rocket.Chat names it. */
-export type ImportStatus = typeof STATUSES[number][1][number]
+export type ImportStatus = `importer_${typeof STATUSES[number][1][number]}`
+
+/** What each of Rocket.Chat's statuses means. */
+const meanings = new Map(STATUSES.flatMap(([meaning, statuses]) => statuses.map(status => [`importer_${status}`, meaning])))
 
 /** All of Rocket.Chat's statuses. */
-export const importStatuses: readonly ImportStatus[] = STATUSES.flatMap(([, statuses]) => statuses)
+export const importStatuses: readonly string[] = [...meanings.keys()]
 
 /** An operation as it was when it was read: a store may return the same object each time, and change it. */
 export interface Snapshot extends Pick<ImportOperation, 'id' | 'status' | 'file'> {
@@ -87,7 +85,7 @@ export function snapshotOf (original: ImportOperation, importers: Readonly<Recor
  */
 export function meaningOf ({ original: { importerKey }, name, status, file, valid }: Snapshot, prepare: unknown) {
   if (importerKey && name === undefined) throw new ImporterNotDefined(importerKey)
-  const [meaning] = STATUSES.find(([, statuses]) => statuses.some(known => known === status)) ?? ['unknown' as const]
+  const meaning = meanings.get(status) ?? 'unknown'
   if (meaning === 'failed') throw new FileFormatInvalid()
   if (meaning === 'waiting' && !valid) throw new OperationInvalid()
   if (meaning === 'loaded') return file && prepare ? 'waiting' : 'staged'
