@@ -39,20 +39,23 @@ export class Part<Staged> {
   get isBetweenBatches (): boolean { return this.#batch === undefined }
 
   /** Opens the batches when they are not open, and reads the next one ahead. Throws what the store throws, and InvalidStoreAnswer. */
-  async open (): Promise<readonly Staged[] | undefined> {
-    return await (this.#batch ??= this.#read())
-  }
+  open (): Promise<readonly Staged[] | undefined> { return (this.#batch ??= this.#read()) }
 
   /** The JSON of the next items, without brackets, or undefined at the end. Opens the batches, and throws, as `open` does. */
   async next (): Promise<string | undefined> {
     const batch = await this.open()
     if (batch === undefined) return JSON.stringify(this.#rest.shift())
     const records = batch.slice(this.#nextInBatch, this.#nextInBatch += this.#sliceSize)
-    if (this.#nextInBatch >= batch.length) {
-      this.#batch = undefined
-      this.#nextInBatch = 0
+    if (this.#nextInBatch >= batch.length) this.#batch = undefined
+    const items: object[] = []
+    for (const staged of records) {
+      this.#position++
+      const item = this.toItem(Object(staged))
+      if (item === undefined) (this.leftOut ??= { count: 0, first: this.#position }).count++
+      else if (item === directMessages) this.#rest = [item]
+      else items.push(item)
     }
-    const text = JSON.stringify(this.#toItems(records)).slice(1, -1)
+    const text = JSON.stringify(items).slice(1, -1)
     this.#sliceSize = Math.min(Math.ceil(records.length * CHUNK_LENGTH / text.length) || SLICE_SIZE, SLICE_SIZE)
     return text
   }
@@ -68,24 +71,13 @@ export class Part<Staged> {
   }
 
   async #read (): Promise<readonly Staged[] | undefined> {
+    this.#nextInBatch = 0
     this.#iterator ??= iteratorOf(this.batches())
     if (this.#iterator === undefined) throw new InvalidStoreAnswer(this.name, 'an iterable or async iterable of arrays')
     const { done, value } = await this.#iterator.next()
     if (done) this.#iterator = undefined
     else if (!Array.isArray(value)) throw new InvalidStoreAnswer(this.name, 'its records in arrays, a batch at a time')
     return done ? undefined : value
-  }
-
-  #toItems (records: readonly Staged[]): object[] {
-    const items: object[] = []
-    for (const staged of records) {
-      this.#position++
-      const item = staged === null || staged === undefined ? undefined : this.toItem(staged)
-      if (item === undefined) (this.leftOut ??= { count: 0, first: this.#position }).count++
-      else if (item === directMessages) this.#rest = [item]
-      else items.push(item)
-    }
-    return items
   }
 }
 
