@@ -1,15 +1,20 @@
-import type { Writable } from 'node:stream'
+import { PassThrough, finished } from 'node:stream'
 import type { FastifyReply } from 'fastify'
+import { isDisconnected, sendJson } from './replies.js'
 import type { StoreContext } from './store.js'
 
-/** One call of the route. It aborts what the store reads for it; only the first reason counts. */
+/** How many chunks are written ahead of the caller. */
+const CHUNKS_AHEAD = 4
+
+/** One call of the route. It aborts what the store reads for it, and the reply, if it is a stream; only the first reason counts. */
 export class Call extends AbortController {
   /** What the store gets. It must not see the rest of the call, which leads to the token. */
   readonly context: StoreContext
   /** Whether a selection is being read. If the reply ends meanwhile, a `handlerTimeout` or a hook of the host has ended it. */
   isReading = false
 
-  constructor (readonly reply: FastifyReply) {
+  /** @param writeTimeout milliseconds that the caller may leave sent data of a stream unread */
+  constructor (readonly reply: FastifyReply, readonly writeTimeout: number) {
     super()
     const { raw, request, log } = reply
     this.context = { signal: this.signal, log }
@@ -31,11 +36,65 @@ export class Call extends AbortController {
     if (this.reply.sent) this.abortIfOver()
     this.signal.throwIfAborted()
   }
+
+  /**
+   * Starts a reply that is a stream of JSON: returns the stream, to which text is written. When the signal is aborted, so is the reply, so that
+   * it does not look complete.
+   */
+  startStream (): PassThrough {
+    const { reply, signal } = this
+    const { raw, request } = reply
+    // In object mode, chunks stay text: as buffers, they would take memory until the next garbage collection of old objects.
+    const stream = new PassThrough({ objectMode: true, readableHighWaterMark: CHUNKS_AHEAD, writableHighWaterMark: 0 })
+    // A hook of the host may destroy the stream, to send something else. `finished` also handles the error that it may destroy it with.
+    finished(stream, this.abortIfOver)
+    signal.addEventListener('abort', () => {
+      if (!stream.destroyed && !reply.sent && !isDisconnected(reply)) {
+        reply.log.error({ err: signal.reason }, 'The selection was aborted: the caller received incomplete JSON')
+        breakConnection(reply)
+        reply.hijack()
+      }
+      stream.destroy()
+    })
+    // Fastify aborts the signal of the request before it ends the reply. It does not reset the connection, and until 5.12.7 it throws when the
+    // headers are sent already, which ends the process. Without a timeout, it creates the signal when it is first read.
+    if (request.routeOptions.handlerTimeout) {
+      request.signal.addEventListener('abort', () => {
+        // It is also aborted when a hook of the host has read the request to its end.
+        const { reason } = request.signal
+        if (raw.headersSent && reason.code === 'FST_ERR_HANDLER_TIMEOUT') this.abort(reason)
+      })
+    }
+    dropWhenUnread(this)
+    sendJson(reply, stream)
+    return stream
+  }
 }
 
-/** Whether the connection ended before the whole reply was written. */
-export function isDisconnected ({ raw, request }: FastifyReply): boolean {
-  // An HTTP/2 response, which Fastify's default types do not include, has the state in its stream.
-  const { destroyed } = 'stream' in raw ? raw.stream as Writable : raw
-  return (destroyed || request.raw.aborted) && !raw.writableEnded
+// An HTTP/1.0 reply, and behind some proxies one with `Connection: close`, ends with the connection. If the connection were closed
+// normally, the reply would look complete, so it is reset. Only TCP can be reset.
+function breakConnection ({ raw }: FastifyReply): void {
+  // An HTTP/2 stream that is destroyed without an error looks complete.
+  const isHttp2 = 'stream' in raw
+  const { socket } = raw
+  if (!isHttp2 && socket?.remoteAddress !== undefined && !('encrypted' in socket)) socket.resetAndDestroy()
+  raw.destroy(isHttp2 ? new Error('The reply is aborted') : undefined)
+}
+
+// The socket's timer restarts whenever bytes are written, so a slow reader is not dropped.
+function dropWhenUnread ({ reply, writeTimeout }: Call): void {
+  const { raw, log } = reply
+  const { socket } = reply.request.raw
+  // The reply to a pipelined request has no socket until the previous reply is sent.
+  const timeout = (raw.socket ?? reply.server.server).timeout || 0
+  // Over HTTP/2, a callback is called only once.
+  raw.setTimeout(writeTimeout, () => {})
+  raw.on('timeout', () => {
+    // With nothing left to send, the store is slow, and not the caller.
+    if (raw.writableLength === 0) return
+    log.warn({ writeTimeout }, 'The caller has stopped reading: the connection is closed')
+    breakConnection(reply)
+  })
+  // Before Node.js sets the timer of a keep-alive connection.
+  raw.prependOnceListener('finish', () => { if (socket.timeout === writeTimeout) socket.setTimeout(timeout) })
 }

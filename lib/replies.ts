@@ -1,10 +1,9 @@
 import { STATUS_CODES } from 'node:http'
-import type { Readable } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { append } from 'vary'
 import { type Caller, kCaller } from './auth.js'
-import { isDisconnected } from './call.js'
 import { Forbidden, OperationNotFound, ServiceUnavailable, TooManyRequests, Unauthorized, statusOf } from './errors.js'
 import { type ErrorReply, errorReplySchema, selectionSchema, waitingSchema } from './schemas.js'
 
@@ -92,4 +91,11 @@ function publicErrorOf ({ message, code }: PublicError, statusCode: number, retr
 /** Sends JSON as text or as a stream of text, so that no serializer or `preSerialization` hook of the host changes it. */
 export function sendJson (reply: FastifyReply, json: string | Readable): FastifyReply {
   return reply.type('application/json; charset=utf-8').send(json)
+}
+
+/** Whether the connection ended before the whole reply was written. */
+export function isDisconnected ({ raw, request }: FastifyReply): boolean {
+  // An HTTP/2 response, which Fastify's default types do not include, has the state in its stream.
+  const { destroyed } = 'stream' in raw ? raw.stream as Writable : raw
+  return (destroyed || request.raw.aborted) && !raw.writableEnded
 }

@@ -17,13 +17,13 @@ import { createWaitingReply, retryAfter } from './waiting/reply.js'
  * @param instance closes what `prepare` is doing when it closes
  */
 export function createHandler (instance: FastifyInstance, options: ResolvedOptions) {
-  const { store, importers, prepare, stalledAfter } = options
+  const { store, importers, prepare, stalledAfter, writeTimeout } = options
   const preparation = prepare && new Preparation(prepare, stalledAfter)
   const waitingReply = createWaitingReply(stalledAfter)
   const selectionTag = createSelectionTag()
 
   async function handle (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-    const call = new Call(reply)
+    const call = new Call(reply, writeTimeout)
     const caller = request.getDecorator<Caller>(kCaller)
     const operation = await latestOperation(call)
     // A `handlerTimeout` or a hook of the host may end the reply during any read.
@@ -43,7 +43,7 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     if (entityTag !== undefined && matches(entityTag, request.headers['if-none-match'])) return reply.code(304).send()
     if (waiting) return sendJson(reply, waiting.text)
     const isUnchanged = async () => isSameImport(operation, await latestOperation(call), meaning === 'settled')
-    return await sendSelection(call, options, operation.name, isUnchanged)
+    return await sendSelection(call, store, isUnchanged, operation.name)
   }
 
   async function latestOperation (call: Call): Promise<Snapshot | null> {

@@ -1,16 +1,14 @@
 import { once } from 'node:events'
 import type { PassThrough } from 'node:stream'
+import { setImmediate } from 'node:timers/promises'
 import type { FastifyReply } from 'fastify'
 import type { Call } from '../call.js'
 import { InvalidStoreAnswer, OperationChanged } from '../errors.js'
 import { isCount } from '../operation.js'
-import type { ResolvedOptions } from '../options.js'
 import { sendJson } from '../replies.js'
 import type { ImportDataStore, StoreContext } from '../store.js'
 import { channelItem, contactItem, userItem } from './items.js'
 import { CHUNK_LENGTH, Part } from './part.js'
-import { abort, startStream } from './stream.js'
-import { nextTurn } from './turns.js'
 
 /** The maximum number of slices that are written in a turn of the event loop: those of a default batch of `rocketChatDatabase`. */
 const SLICES_PER_TURN = 16
@@ -19,18 +17,14 @@ const SLICES_PER_TURN = 16
  * Sends the selection of what is staged: as a whole, with a content-length, if it is only one chunk, otherwise as a stream. The first batches
  * of all parts and the number of messages are read at the same time.
  *
- * A failure aborts the signal of the call. Before the first chunk is sent it is thrown. After it the reply is aborted, so that it does not
- * look complete.
+ * A failure aborts the call. Before the first chunk is sent it is thrown. After it, the call aborts the reply.
  *
- * @param name the display name of the importer
  * @param isUnchanged called when everything has been read: whether the records belong to one import
+ * @param name the display name of the importer
  * @throws what the store and `isUnchanged` throw, InvalidStoreAnswer, and OperationChanged
  */
 export async function sendSelection (
-  call: Call,
-  { store, writeTimeout }: Pick<ResolvedOptions, 'store' | 'writeTimeout'>,
-  name: string | undefined,
-  isUnchanged: () => Promise<boolean>
+  call: Call, store: ImportDataStore, isUnchanged: () => Promise<boolean>, name: string | undefined
 ): Promise<FastifyReply> {
   const { context, reply, signal } = call
   const parts = [
@@ -61,7 +55,7 @@ export async function sendSelection (
         if (text.length >= CHUNK_LENGTH) {
           // A large reply needs the other parts only later, and a database may close their cursors meanwhile.
           for (const other of parts) if (other !== part) other.close()
-          stream ??= startStream(call, writeTimeout)
+          stream ??= call.startStream()
           stream.write(text)
           text = ''
           hasWritten = true
@@ -80,8 +74,8 @@ export async function sendSelection (
     text += `"message_count":${await count},"success":true}`
     if (!await isUnchanged()) throw new OperationChanged()
     call.throwIfOver()
-    if (parts.some(({ leftOut }) => leftOut)) {
-      const leftOut = Object.fromEntries(parts.map(({ name, leftOut }) => [name, leftOut]))
+    const leftOut = Object.fromEntries(parts.map(({ name, leftOut }) => [name, leftOut]))
+    if (Object.values(leftOut).some(Boolean)) {
       context.log.warn({ leftOut }, 'Staged records without an import id were left out of the selection: their number, and the position of the first')
     }
     call.isReading = false
@@ -92,9 +86,6 @@ export async function sendSelection (
     for (const part of parts) part.close()
     // The first failure: reads that its signal has ended may fail, too.
     if (stream === undefined) throw signal.reason
-    // A hook of the host destroys it to send something else.
-    if (!stream.destroyed) abort(reply, signal.reason)
-    stream.destroy()
   }
   return reply
 }
@@ -103,4 +94,14 @@ async function countMessages (store: ImportDataStore, context: StoreContext): Pr
   const count = await store.countMessages(context)
   if (!isCount(count)) throw new InvalidStoreAnswer('countMessages', 'a whole number, 0 or more')
   return count
+}
+
+/** Resolves when the last waiting reply has had its turn. */
+let queue = Promise.resolve()
+
+// Waits for a turn of the event loop. In each iteration of the loop, one waiting reply continues. So other work waits for at most one large
+// reply, however many are in progress. A function of its own: within `sendSelection`, many large replies take twice the memory.
+function nextTurn (): Promise<void> {
+  queue = queue.then(() => setImmediate())
+  return queue
 }
