@@ -85,8 +85,6 @@ function breakConnection ({ raw }: FastifyReply): void {
 function dropWhenUnread ({ reply, writeTimeout }: Call): void {
   const { raw, log } = reply
   const { socket } = reply.request.raw
-  // The reply to a pipelined request has no socket until the previous reply is sent.
-  const timeout = (raw.socket ?? reply.server.server).timeout || 0
   // Over HTTP/2, a callback is called only once.
   raw.setTimeout(writeTimeout, () => {})
   raw.on('timeout', () => {
@@ -95,6 +93,6 @@ function dropWhenUnread ({ reply, writeTimeout }: Call): void {
     log.warn({ writeTimeout }, 'The caller has stopped reading: the connection is closed')
     breakConnection(reply)
   })
-  // Before Node.js sets the timer of a keep-alive connection.
-  raw.prependOnceListener('finish', () => { if (socket.timeout === writeTimeout) socket.setTimeout(timeout) })
+  // Before Node.js sets the timer of a keep-alive connection. Like Node.js at the next request, sets the timeout of the server again.
+  raw.prependOnceListener('finish', () => { if (socket.timeout === writeTimeout) socket.setTimeout(reply.server.server.timeout || 0) })
 }
