@@ -11,6 +11,9 @@ export const CHUNK_LENGTH = 64 * 1024
  */
 const SLICE_SIZE = 128
 
+/** The name of a part: a key of the reply, and a method of the store. */
+type PartName = 'users' | 'channels' | 'contacts'
+
 /** One array of the selection: reads its batches, and converts their records to the JSON of their items. */
 export class Part<Staged> {
   /** The records without an item: how many there are, and the position of the first, counted from 1. */
@@ -25,15 +28,10 @@ export class Part<Staged> {
   #rest: object[] = []
 
   /**
-   * @param name the key of the reply, and the method of the store
-   * @param batches calls that method
+   * @param batches calls the method of the store
    * @param toItem the item of a record, or undefined when it has none
    */
-  constructor (
-    readonly name: 'users' | 'channels' | 'contacts',
-    readonly batches: () => Batches<Staged>,
-    readonly toItem: (staged: Staged & {}) => object | undefined
-  ) {}
+  constructor (readonly name: PartName, readonly batches: () => Batches<Staged>, readonly toItem: (staged: Staged) => object | undefined) {}
 
   /** Whether no batch is held in memory. */
   get isBetweenBatches (): boolean { return this.#batch === undefined }
