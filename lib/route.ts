@@ -8,7 +8,7 @@ import { sendJson } from './replies.js'
 import { sendSelection } from './selection/send.js'
 import { createSelectionTag, matches } from './waiting/etag.js'
 import { Preparation } from './waiting/preparation.js'
-import { createWaitingReply, retryAfter } from './waiting/reply.js'
+import { createWaitingReply } from './waiting/reply.js'
 
 /**
  * Creates the handler of the route, for authenticated callers: finds the operation, and replies 304, with the progress, or with
@@ -36,9 +36,9 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     }
     if (meaning === 'waiting') preparation?.require(operation, caller.credentials, request.log)
     const waiting = meaning === 'waiting' ? waitingReply(operation) : undefined
-    caller.retryAfter = waiting && String(retryAfter(operation))
-    if (caller.retryAfter !== undefined) reply.header('Retry-After', caller.retryAfter)
-    const entityTag = meaning === 'settled' ? selectionTag(operation) : waiting?.entityTag
+    caller.retryAfter = waiting?.retryAfter
+    if (waiting) reply.header('Retry-After', waiting.retryAfter)
+    const entityTag = meaning === 'settled' && operation.updateTime !== undefined ? selectionTag(operation) : waiting?.entityTag
     if (entityTag !== undefined) reply.header('ETag', entityTag)
     if (entityTag !== undefined && matches(entityTag, request.headers['if-none-match'])) return reply.code(304).send()
     if (waiting) return sendJson(reply, waiting.text)

@@ -42,10 +42,8 @@ export interface RocketChatDatabaseOptions {
  *   its client
  * @throws InvalidOption when an argument is wrong
  */
-export function rocketChatDatabase (
-  db: DatabaseLike,
-  { batchSize = 2000, maxTimeMS = 30_000 }: RocketChatDatabaseOptions = {}
-): rocketChat.RocketChatOptions {
+export function rocketChatDatabase (db: DatabaseLike, options: RocketChatDatabaseOptions = {}): rocketChat.RocketChatOptions {
+  const { batchSize = 2000, maxTimeMS = 30_000 } = options
   demand('a Db of the mongodb driver', isObject, { db }, ['db'])
   demand('a function', isFunction, db, ['collection'], 'db.')
   demand('a whole number above 0', isPositiveInteger, { batchSize }, ['batchSize'])

@@ -1,8 +1,7 @@
 import { hash } from 'node:crypto'
-import { inspect } from 'node:util'
-import type { ImportCount, ImportOperation } from '../operation.js'
+import { format } from 'node:util'
+import type { ImportOperation } from '../operation.js'
 import type { ImportFileDataOptions } from '../options.js'
-import { bsonType, plainValue } from '../plain-value.js'
 import type { StagedChannel, StagedContact, StagedUser } from '../store.js'
 
 // Rocket.Chat's documents (contract.md, "Documents"), with the fields that the reply needs.
@@ -52,25 +51,18 @@ export const dataOf = ({ data }: StagedDocument): StagedData => data ?? { import
  */
 export function toOperation (document: OperationDocument | null | undefined): ImportOperation | null {
   if (!document) return null
-  const { _id, status, importerKey, valid, file, messagesstatus, count, _updatedAt } = document
+  const { _id, status, importerKey, valid, file, messagesstatus, count, _updatedAt: updatedAt } = document
   return {
-    id: textOf(_id),
+    // String() throws for a document with a member `toString` that is not a function.
+    id: format('%s', _id),
     status: status ?? '',
     valid: valid === true,
     reading: messagesstatus ?? null,
     file: file ?? null,
-    ...(importerKey && { importerKey: textOf(importerKey) }),
-    ...(count && { count: toCount(count) }),
-    ...(_updatedAt instanceof Date && { updatedAt: _updatedAt })
+    ...(importerKey && { importerKey: format('%s', importerKey) }),
+    ...(count && { count }),
+    ...(updatedAt && { updatedAt })
   }
-}
-
-// String() throws for a document with a member `toString` that is not a function.
-const textOf = (value: unknown): string => typeof value === 'object' && bsonType(value) === undefined ? inspect(value) : String(value)
-
-function toCount (count: object): ImportCount {
-  const counts = Object.entries(count).map(([kind, value]) => [kind, plainValue(value)])
-  return Object.fromEntries(counts.filter(([, value]) => typeof value === 'number'))
 }
 
 /** Whether a user has one of the roles that have a permission. */

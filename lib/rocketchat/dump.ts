@@ -34,11 +34,8 @@ export function rocketChatDump (documents: RocketChatDocuments): rocketChat.Rock
   }
 
   return {
-    lookupUser ({ userId, authToken }) {
-      const hashedToken = rocketChat.hashLoginToken(authToken)
-      return documents.users.find(user => user?._id === userId && user.active !== false &&
-        rocketChat.listOf(user.services?.resume?.loginTokens).some(token => token?.hashedToken === hashedToken))
-    },
+    lookupUser: ({ userId, authToken }) => documents.users.find(user => user?._id === userId && user.active !== false &&
+      rocketChat.listOf(user.services?.resume?.loginTokens).map(token => token?.hashedToken).includes(rocketChat.hashLoginToken(authToken))),
     hasPermission: (user, permission) =>
       rocketChat.hasRoleOf(user, documents.rocketchat_permissions.find(document => document?._id === permission)),
     store: {

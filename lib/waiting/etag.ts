@@ -4,15 +4,9 @@ import type { Snapshot } from '../operation.js'
 /** The version of the selection's format. Raise it when items change, so that callers do not keep copies in the old format. */
 const SELECTION_FORMAT = 2
 
-/**
- * Creates a function that returns the ETag of a selection that cannot change any more, given its operation; undefined when the operation has
- * no `updatedAt`.
- */
-export function createSelectionTag (): (operation: Snapshot) => string | undefined {
-  const tagOf = keepLast(entityTagOf)
-  return ({ id, name, status, valid, updateTime }) =>
-    updateTime === undefined ? undefined : tagOf(SELECTION_FORMAT, id, status, valid, updateTime, name)
-}
+/** Creates a function that returns the ETag of a selection that cannot change any more, given its operation, which has an `updatedAt`. */
+export const createSelectionTag = () =>
+  keepLast(entityTagOf, ({ id, name, status, valid, updateTime }) => [SELECTION_FORMAT, id, status, valid, updateTime, name])
 
 /**
  * The ETag of a reply that depends on these values: a weak one (RFC 9110, 8.8.3), because a host may compress the reply, and a store
@@ -31,13 +25,14 @@ export function matches (entityTag: string, ifNoneMatch = ''): boolean {
 }
 
 /**
- * Creates a function that returns what `make` returns, or its last result when the arguments are the same as those of the last call. Most
- * polls get the same reply as the poll before (docs/performance.md).
+ * Creates a function that returns what `make` returns for the values of an operation, or its last result when they are the same as those of
+ * the last call. Most polls get the same reply as the poll before (docs/performance.md).
  */
-export function keepLast<Arguments extends readonly unknown[], Result> (make: (...args: Arguments) => Result): (...args: Arguments) => Result {
-  let last: { args: Arguments, result: Result } | undefined
-  return (...args) => {
-    if (last === undefined || !args.every((value, index) => value === last?.args[index])) last = { args, result: make(...args) }
+export function keepLast<Values extends readonly unknown[], Result> (make: (...values: Values) => Result, valuesOf: (operation: Snapshot) => Values) {
+  let last: { values: Values, result: Result } | undefined
+  return (operation: Snapshot): Result => {
+    const values = valuesOf(operation)
+    if (last === undefined || !values.every((value, index) => value === last?.values[index])) last = { values, result: make(...values) }
     return last.result
   }
 }

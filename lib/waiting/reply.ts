@@ -1,4 +1,5 @@
-import { type Snapshot, countedKinds, isCount } from '../operation.js'
+import { countedKinds, isCount } from '../operation.js'
+import { plainValue } from '../plain-value.js'
 import type { Waiting } from '../schemas.js'
 import { entityTagOf, keepLast } from './etag.js'
 
@@ -6,22 +7,24 @@ import { entityTagOf, keepLast } from './etag.js'
 const LONGEST_WAIT = 10
 
 /**
- * Creates a function that writes the waiting reply, JSON and its ETag, given the operation.
+ * Creates a function that writes the waiting reply, given the operation: its JSON, its ETag, and the seconds after which the caller should
+ * call again. These are few after a recent change, and more the longer the operation has not changed.
  *
  * @param stalledAfter milliseconds without a change after which an operation is stalled
  */
-export function createWaitingReply (stalledAfter: number) {
-  const write = keepLast(writeReply)
-  return ({ id, name, status, updateTime, original: { reading, count } }: Snapshot) => {
-    const stalled = updateTime !== undefined && Date.now() - updateTime >= stalledAfter
-    return write(id, name, status, reading, updateTime, stalled, ...countedKinds.map(kind => count?.[kind]))
-  }
-}
+export const createWaitingReply = (stalledAfter: number) =>
+  keepLast(writeReply, ({ id, name, status, updateTime, original: { reading, count } }): Parameters<typeof writeReply> => {
+    const now = Date.now()
+    const unchanged = now - (updateTime ?? now)
+    const retryAfter = Math.min(Math.max(Math.round(unchanged / 10_000), 1), LONGEST_WAIT)
+    return [id, name, status, reading, updateTime, unchanged >= stalledAfter, retryAfter, ...countedKinds.map(kind => count?.[kind])]
+  })
 
 function writeReply (
-  id: string, name: string | undefined, step: string, reading: unknown, updateTime: number | undefined, stalled: boolean, ...counts: unknown[]
+  id: string, name: string | undefined, step: string, reading: unknown, updateTime: number | undefined, stalled: boolean, retryAfter: number,
+  ...counts: unknown[]
 ) {
-  const known = countedKinds.map((kind, index) => [kind, counts[index]]).filter(([, count]) => isCount(count))
+  const known = countedKinds.map((kind, index) => [kind, plainValue(counts[index])]).filter(([, count]) => isCount(count))
   const waiting: Waiting = {
     waiting: true,
     step,
@@ -32,11 +35,5 @@ function writeReply (
     success: true
   }
   const text = JSON.stringify(waiting)
-  return { text, entityTag: entityTagOf(id, name, text) }
-}
-
-/** Seconds after which a caller should call again: few after a recent change, more the longer the operation has not changed. */
-export function retryAfter ({ updateTime = Date.now() }: Snapshot): number {
-  const secondsUnchanged = (Date.now() - updateTime) / 1000
-  return Math.min(Math.max(Math.round(secondsUnchanged / 10), 1), LONGEST_WAIT)
+  return { text, entityTag: entityTagOf(id, name, text), retryAfter: String(retryAfter) }
 }
