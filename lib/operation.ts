@@ -55,22 +55,16 @@ const meanings = new Map(STATUSES.flatMap(([meaning, statuses]) => statuses.map(
 export const importStatuses: readonly string[] = [...meanings.keys()]
 
 /** An operation as it was when it was read: a store may return the same object each time, and change it. */
-export interface Snapshot extends Pick<ImportOperation, 'id' | 'status' | 'file'> {
-  /** What the store returned. */
-  original: ImportOperation
-  /** The display name of its importer, or undefined when it has none that is known. */
-  name: string | undefined
-  valid: boolean
-  /** `updatedAt` in milliseconds since 1970, or undefined when the operation has none. */
-  updateTime: number | undefined
-}
+export type Snapshot = ReturnType<typeof snapshotOf>
 
 /**
- * Takes a snapshot of an operation. Its id becomes text: a store may return a bigint or an object, which JSON or `===` cannot handle.
+ * Takes a snapshot of an operation. Its id becomes text: a store may return a bigint or an object, which JSON or `===` cannot handle. Its
+ * `name` is the display name of its importer, and its `updateTime` is `updatedAt` in milliseconds since 1970; each is undefined when unknown.
  *
+ * @param original what the store returned
  * @param importers the display name of each importer by its key
  */
-export function snapshotOf (original: ImportOperation, importers: Readonly<Record<string, string>>): Snapshot {
+export function snapshotOf (original: ImportOperation, importers: Readonly<Record<string, string>>) {
   const { id, status, importerKey, valid, file = null, updatedAt } = original
   const name = typeof importerKey === 'string' && Object.hasOwn(importers, importerKey) ? importers[importerKey] : undefined
   const updateTime = updatedAt instanceof Date && !Number.isNaN(updatedAt.getTime()) ? updatedAt.getTime() : undefined
