@@ -24,12 +24,10 @@ export interface RocketChatDocuments {
 export function rocketChatDump (documents: RocketChatDocuments): rocketChat.RocketChatOptions {
   demand('an array of documents', Array.isArray, documents, ['rocketchat_import', 'rocketchat_import_data', 'users', 'rocketchat_permissions'])
 
-  const isOfType = (dataType: string) => (document: rocketChat.StagedDocument) => document?.dataType === dataType
-
   function * staged (dataType: string): Generator<rocketChat.StagedData[]> {
     const all = documents.rocketchat_import_data
     for (let from = 0; from < all.length; from += BATCH_SIZE) {
-      yield all.slice(from, from + BATCH_SIZE).filter(isOfType(dataType)).map(rocketChat.dataOf)
+      yield all.slice(from, from + BATCH_SIZE).filter(document => document?.dataType === dataType).map(rocketChat.dataOf)
     }
   }
 
@@ -43,7 +41,7 @@ export function rocketChatDump (documents: RocketChatDocuments): rocketChat.Rock
       users: () => staged('user'),
       channels: () => staged('channel'),
       contacts: () => staged('contact'),
-      countMessages: async () => documents.rocketchat_import_data.filter(isOfType('message')).length
+      countMessages: async () => documents.rocketchat_import_data.filter(document => document?.dataType === 'message').length
     }
   }
 }

@@ -1,4 +1,4 @@
-import { bsonType } from '../plain-value.js'
+import { bsonType, plainValue } from '../plain-value.js'
 
 /** What is compared of a value, part by part: the place of its type, then what distinguishes two values of that type. */
 type SortKey = ReadonlyArray<number | bigint | string | boolean>
@@ -10,30 +10,28 @@ export const newestFirst = (one: { ts?: unknown }, other: { ts?: unknown }): num
 const descendingKey = (value: unknown): SortKey => [value].flat().map(keyOf).sort(compare).at(-1) ?? [1]
 
 // The first part is the place of the type in MongoDB's order (its manual: "Comparison/Sort Order").
-function keyOf (value: unknown = null): SortKey {
-  const object = Object(value)
-  switch (bsonType(value) ?? Object.prototype.toString.call(value).slice('[object '.length, -1)) {
+function keyOf (value: unknown): SortKey {
+  if (value === null || value === undefined) return [2]
+  const plain = Object(plainValue(value))
+  // The plain value of these may be text.
+  if (bsonType(value) === 'Long') return numberKey(3, BigInt(String(value)))
+  if (bsonType(value) === 'Decimal128') return numberKey(3, Number(plain))
+  switch (bsonType(plain) ?? Object.prototype.toString.call(plain).slice('[object '.length, -1)) {
     case 'MinKey': return [0]
-    case 'Null': return [2]
-    case 'Long': return numberKey(3, BigInt(String(value)))
-    case 'Int32':
-    case 'Double':
-    case 'Decimal128':
-    case 'Number': return numberKey(3, Number(value))
-    case 'BSONSymbol':
-    case 'String': return [4, bytesOf(String(value))]
-    case 'Array': return [6, ...membersKey(object)]
-    case 'Uint8Array': return [7, object.length, 0, bytesOf(object)]
-    case 'Binary': return [7, object.position, object.sub_type, bytesOf(object.buffer.subarray(0, object.position))]
-    case 'ObjectId': return [8, String(value)]
-    case 'Boolean': return [9, Number(value)]
-    case 'Date': return numberKey(10, Number(value))
-    case 'Timestamp': return [11, BigInt(String(value))]
-    case 'RegExp': return [12, bytesOf(object.source), object.flags]
-    case 'BSONRegExp': return [12, bytesOf(object.pattern), object.options]
-    case 'Code': return [13, bytesOf(object.code)]
+    case 'Number': return numberKey(3, Number(plain))
+    case 'String': return [4, bytesOf(String(plain))]
+    case 'Array': return [6, ...membersKey(plain)]
+    case 'Uint8Array': return [7, plain.length, 0, bytesOf(plain)]
+    case 'Binary': return [7, plain.position, plain.sub_type, bytesOf(plain.buffer.subarray(0, plain.position))]
+    case 'ObjectId': return [8, String(plain)]
+    case 'Boolean': return [9, Number(plain)]
+    case 'Date': return numberKey(10, Number(plain))
+    case 'Timestamp': return [11, BigInt(String(plain))]
+    case 'RegExp': return [12, bytesOf(plain.source), plain.flags]
+    case 'BSONRegExp': return [12, bytesOf(plain.pattern), plain.options]
+    case 'Code': return [13, bytesOf(plain.code)]
     case 'MaxKey': return [14]
-    default: return [5, ...membersKey(object)]
+    default: return [5, ...membersKey(plain)]
   }
 }
 

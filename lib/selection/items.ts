@@ -57,8 +57,7 @@ const texts = (list: unknown) => Array.isArray(list) ? list.map(text).filter(mem
 function text (value: unknown): string | undefined {
   if (typeof value === 'string') return value
   const plain = plainValue(value)
-  if (typeof plain === 'string') return plain
-  if (typeof plain !== 'number' || !Number.isFinite(plain)) return undefined
   // All digits: the text of a large number would have an exponent.
-  return Number.isInteger(plain) ? String(BigInt(plain)) : String(plain)
+  if (Number.isInteger(plain)) return String(BigInt(Number(plain)))
+  return typeof plain === 'string' || Number.isFinite(plain) ? String(plain) : undefined
 }
