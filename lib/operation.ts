@@ -1,5 +1,4 @@
 import { inspect } from 'node:util'
-import { FileFormatInvalid, ImporterNotDefined, OperationInvalid } from './errors.js'
 
 /** An import operation: one import, from the selection of its file to its end. */
 export interface ImportOperation {
@@ -36,11 +35,9 @@ const STATUSES = [
   ['waiting', ['downloading_file', 'preparing_started', 'preparing_users', 'preparing_channels', 'preparing_contacts', 'preparing_messages']],
   /** The selection, which cannot change any more. */
   ['settled', ['user_selection', 'import_cancelled']],
-  /** The selection of what is staged so far. */
-  ['staged', ['new', 'uploading', 'finishing', 'done']],
+  /** The selection of what is staged so far; for a loaded file that `prepare` reads, a waiting reply. */
+  ['staged', ['new', 'uploading', 'file_loaded', 'finishing', 'done']],
   ['staged', ['importing_started', 'importing_users', 'importing_contacts', 'importing_channels', 'importing_messages', 'importing_files']],
-  /** The same as `waiting` for a file that `prepare` reads, and otherwise the same as `staged`. */
-  ['loaded', ['file_loaded']],
   /** An error. */
   ['failed', ['import_failed']]
 ] as const
@@ -51,49 +48,36 @@ export type ImportStatus = `importer_${typeof STATUSES[number][1][number]}`
 /** What each of Rocket.Chat's statuses means. */
 const meanings = new Map(STATUSES.flatMap(([meaning, statuses]) => statuses.map(status => [`importer_${status}`, meaning])))
 
-/** All of Rocket.Chat's statuses. */
-export const importStatuses: readonly string[] = [...meanings.keys()]
-
 /** An operation as it was when it was read: a store may return the same object each time, and change it. */
 export type Snapshot = ReturnType<typeof snapshotOf>
 
 /**
- * Takes a snapshot of an operation. Its id becomes text: a store may return a bigint or an object, which JSON or `===` cannot handle. Its
- * `name` is the display name of its importer, and its `updateTime` is `updatedAt` in milliseconds since 1970; each is undefined when unknown.
+ * Takes a snapshot of an operation, and finds what it means for the reply. The reply to an unknown status is the same as for `staged`.
  *
- * @param original what the store returned
  * @param importers the display name of each importer by its key
- */
-export function snapshotOf (original: ImportOperation, importers: Readonly<Record<string, string>>) {
-  const { id, status, importerKey, valid, file = null, updatedAt } = original
-  const name = typeof importerKey === 'string' && Object.hasOwn(importers, importerKey) ? importers[importerKey] : undefined
-  const updateTime = updatedAt instanceof Date && !Number.isNaN(updatedAt.getTime()) ? updatedAt.getTime() : undefined
-  return { original, id: typeof id === 'string' ? id : inspect(id), name, status, valid: valid !== false, file, updateTime }
-}
-
-/**
- * Finds what an operation means for the reply. The reply to an unknown status is the same as for `staged`.
- *
  * @param prepare what reads a file, if anything does
- * @throws ImporterNotDefined, OperationInvalid, FileFormatInvalid
  */
-export function meaningOf ({ original: { importerKey }, name, status, file, valid }: Snapshot, prepare: unknown) {
-  if (importerKey && name === undefined) throw new ImporterNotDefined(importerKey)
-  const meaning = meanings.get(status) ?? 'unknown'
-  if (meaning === 'failed') throw new FileFormatInvalid()
-  if (meaning === 'waiting' && !valid) throw new OperationInvalid()
-  if (meaning === 'loaded') return file && prepare ? 'waiting' : 'staged'
-  return meaning
+export function snapshotOf (original: ImportOperation, importers: Readonly<Record<string, string>>, prepare: unknown) {
+  const { status, importerKey, file = null, updatedAt } = original
+  // A store may return a bigint or an object, which JSON or `===` cannot handle.
+  const id = typeof original.id === 'string' ? original.id : inspect(original.id)
+  const valid = original.valid !== false
+  // Undefined when the importer is not known, or there is none.
+  const name = typeof importerKey === 'string' && Object.hasOwn(importers, importerKey) ? importers[importerKey] : undefined
+  // In milliseconds since 1970.
+  const updateTime = updatedAt instanceof Date && !Number.isNaN(updatedAt.getTime()) ? updatedAt.getTime() : undefined
+  // Whether `prepare` has to read the file.
+  const isLoaded = status === 'importer_file_loaded' && Boolean(file && prepare)
+  const meaning = isLoaded ? 'waiting' : meanings.get(status) ?? 'unknown'
+  return { original, id, name, status, valid, file, updateTime, isLoaded, meaning }
 }
 
 /**
  * Whether the records of a selection belong to one import, given the newest operation before and after they were read. Rocket.Chat clears
  * staged records in three steps: it makes the operations invalid, deletes the records and inserts the new operation. Each step is
  * visible here. While records are imported, the status and `updatedAt` change without that, so they are compared only in a settled selection.
- *
- * @param isSettled whether the selection cannot change any more
  */
-export function isSameImport (before: Snapshot, after: Snapshot | null, isSettled: boolean): boolean {
+export function isSameImport (before: Snapshot, after: Snapshot | null): boolean {
   if (before.id !== after?.id || before.valid !== after.valid) return false
-  return !isSettled || (before.status === after.status && before.updateTime === after.updateTime)
+  return before.meaning !== 'settled' || (before.status === after.status && before.updateTime === after.updateTime)
 }

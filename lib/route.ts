@@ -1,13 +1,13 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Caller, kCaller } from './auth.js'
 import { Call } from './call.js'
-import { InvalidStoreAnswer, OperationChanged, OperationNotFound, withErrorForReply } from './errors.js'
-import { type Snapshot, isSameImport, meaningOf, snapshotOf } from './operation.js'
+import * as errors from './errors.js'
+import { type Snapshot, isSameImport, snapshotOf } from './operation.js'
 import { type ResolvedOptions, isObject } from './options.js'
 import { sendJson } from './replies.js'
 import { sendSelection } from './selection/send.js'
 import { createSelectionTag, matches } from './waiting/etag.js'
-import { Preparation } from './waiting/preparation.js'
+import { createPreparation } from './waiting/preparation.js'
 import { createWaitingReply } from './waiting/reply.js'
 
 /**
@@ -18,7 +18,7 @@ import { createWaitingReply } from './waiting/reply.js'
  */
 export function createHandler (instance: FastifyInstance, options: ResolvedOptions) {
   const { store, importers, prepare, stalledAfter, writeTimeout } = options
-  const preparation = prepare && new Preparation(prepare, stalledAfter)
+  const followPreparation = prepare && createPreparation(instance, prepare, stalledAfter)
   const waitingReply = createWaitingReply(stalledAfter)
   const selectionTag = createSelectionTag()
 
@@ -28,39 +28,39 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     const operation = await latestOperation(call)
     // A `handlerTimeout` or a hook of the host may end the reply during any read.
     if (reply.sent) return reply
-    if (operation === null) throw new OperationNotFound()
-    preparation?.note(operation)
-    const meaning = meaningOf(operation, prepare)
+    if (operation === null) throw new errors.OperationNotFound()
+    const { original: { importerKey }, name, status, valid, updateTime, isLoaded, meaning } = operation
+    if (importerKey && name === undefined) throw new errors.ImporterNotDefined(importerKey)
+    if (meaning === 'waiting' && !isLoaded && !valid) throw new errors.OperationInvalid()
+    followPreparation?.(operation, caller.credentials, request.log)
+    if (meaning === 'failed') throw new errors.FileFormatInvalid()
     if (meaning === 'unknown') {
-      request.log.warn({ status: operation.status }, 'The import operation has an unknown status: the reply is the selection of what is staged')
+      request.log.warn({ status }, 'The import operation has an unknown status: the reply is the selection of what is staged')
     }
-    if (meaning === 'waiting') preparation?.require(operation, caller.credentials, request.log)
     const waiting = meaning === 'waiting' ? waitingReply(operation) : undefined
     caller.retryAfter = waiting?.retryAfter
     if (waiting) reply.header('Retry-After', waiting.retryAfter)
-    const entityTag = meaning === 'settled' && operation.updateTime !== undefined ? selectionTag(operation) : waiting?.entityTag
+    const entityTag = meaning === 'settled' && updateTime !== undefined ? selectionTag(operation) : waiting?.entityTag
     if (entityTag !== undefined) reply.header('ETag', entityTag)
     if (entityTag !== undefined && matches(entityTag, request.headers['if-none-match'])) return reply.code(304).send()
     if (waiting) return sendJson(reply, waiting.text)
-    const isUnchanged = async () => isSameImport(operation, await latestOperation(call), meaning === 'settled')
-    return await sendSelection(call, store, isUnchanged, operation.name)
+    return await sendSelection(call, store, async () => isSameImport(operation, await latestOperation(call)), name)
   }
 
   async function latestOperation (call: Call): Promise<Snapshot | null> {
     const operation = await store.latestOperation(call.context) ?? null
-    if (operation !== null && !isObject(operation)) throw new InvalidStoreAnswer('latestOperation', 'an operation, or null')
-    return operation && snapshotOf(operation, importers)
+    if (operation !== null && !isObject(operation)) throw new errors.InvalidStoreAnswer('latestOperation', 'an operation, or null')
+    return operation && snapshotOf(operation, importers, prepare)
   }
 
   // Rocket.Chat may update an operation several times within milliseconds, so a selection of which nothing is sent is read once more.
   function handleAgainIfChanged (request: FastifyRequest, reply: FastifyReply, isSecond = false): Promise<FastifyReply> {
     return handle(request, reply).catch(failure => {
       if (reply.sent) return reply
-      if (isSecond || !(failure instanceof OperationChanged)) throw failure
+      if (isSecond || !(failure instanceof errors.OperationChanged)) throw failure
       return handleAgainIfChanged(request, reply.removeHeader('ETag'), true)
     })
   }
 
-  if (preparation) instance.addHook('onClose', () => preparation.close())
-  return withErrorForReply(handleAgainIfChanged)
+  return errors.withErrorForReply(handleAgainIfChanged)
 }

@@ -286,6 +286,41 @@ t.test('a successful preparation that does not change the operation counts as fa
   }
 })
 
+t.test('a stale read after a successful preparation does not make it count as failed', async t => {
+  const clock = stopClock(t)
+  const log = captureLog()
+  const stale = loaded({ updatedAt: ago(0) })
+  let current = stale
+  const app = await build(t, { store: storeWith(() => current), prepare: async () => {}, stalledAfter: 5000 }, log.server)
+  await call(app)
+  await turn()
+  clock.now += 1000
+  const prepared = operation({ updatedAt: new Date(clock.now) })
+  current = prepared
+  t.equal((await call(app)).body, NOTHING_STAGED)
+  clock.now += 5000
+  current = stale
+  t.equal((await call(app)).json().waiting, true)
+  current = prepared
+  t.equal((await call(app)).body, NOTHING_STAGED)
+  t.strictSame(log.problems(), [])
+})
+
+t.test('after a preparation that changes the status and then fails, a stale read does not hide the failure', async t => {
+  const clock = stopClock(t)
+  const started = loaded({ updatedAt: ago(0) })
+  const older = operation({ status: 'importer_uploading', updatedAt: ago(5000) })
+  let current = started
+  const app = await build(t, { store: storeWith(() => current), prepare: async () => { throw new Error('no such format') } })
+  await call(app)
+  await turn()
+  current = older
+  t.equal((await call(app)).body, NOTHING_STAGED)
+  // The clock of the database is ahead, so this change seems to be later than the end of the preparation.
+  current = preparing({ updatedAt: new Date(clock.now + 1000) })
+  t.equal((await call(app)).body, FILE_FORMAT_INVALID)
+})
+
 t.test('reads that alternate between a stale and a current state do not start further preparations', async t => {
   const fresh: Array<[name: string, state: ImportOperation]> = [
     ['a later change', loaded({ updatedAt: ago(0) })],

@@ -1,4 +1,4 @@
-import type { FastifyBaseLogger } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import { FileFormatInvalid, PreparationWithoutEffect } from '../errors.js'
 import type { Snapshot } from '../operation.js'
 import type { Credentials, Prepare } from '../options.js'
@@ -8,81 +8,70 @@ const REMEMBERED = 100
 
 /** One call of `prepare`. */
 interface Run {
-  /** The operation when the run started. */
-  readonly startedFor: Snapshot
+  /** The operation when the run started; once it has been read after the run, as the run left it. */
+  operation: Snapshot
+  /** Whether the operation has been read after the run. */
+  isRead: boolean
   /** Whether it was started because the operation had changed during the run before. */
   readonly isRepeat: boolean
   /** Resolves when the run has ended. It never rejects. */
   end: Promise<void>
-  /** When the run ended, in milliseconds since 1970, and the newest known version of the operation when it was first read after that. */
+  /** When the run ended, in milliseconds since 1970. */
   endedAt?: number
-  endedFor?: Snapshot
   hasFailed?: boolean
 }
 
-/** Runs the host's `prepare` in the background: once for each uploaded file, for all callers. */
-export class Preparation {
-  readonly #runs = new Map<string, Run>()
-  readonly #closing = new AbortController()
+/**
+ * Creates a function that runs the host's `prepare` in the background: once for each uploaded file, for all callers. It is called with each
+ * operation that is read, and with what `prepare` gets besides it. It throws FileFormatInvalid for an operation that waits for a
+ * preparation that has failed.
+ *
+ * @param instance waits for the runs, and aborts them, when it closes
+ * @param patience milliseconds after the end of `prepare` within which the operation has to change; otherwise it counts as failed
+ */
+export function createPreparation (instance: FastifyInstance, prepare: Prepare, patience: number) {
+  const runs = new Map<string, Run>()
+  const closing = new AbortController()
+  instance.addHook('onClose', async () => {
+    closing.abort()
+    await Promise.all([...runs.values()].map(({ end }) => end))
+  })
 
-  /** @param patience milliseconds after the end of `prepare` within which the operation has to change; otherwise it counts as failed */
-  constructor (private readonly prepare: Prepare, private readonly patience: number) {}
+  function start (operation: Snapshot, isRepeat: boolean, credentials: Credentials, log: FastifyBaseLogger): void {
+    if (closing.signal.aborted) return
+    const run: Run = { operation, isRead: false, isRepeat, end: Promise.resolve() }
+    // Called in a promise, because it may throw instead of returning one.
+    run.end = run.end.then(() => prepare(operation.original, { credentials, signal: closing.signal, log }))
+      .catch(failure => fail(run, failure, log))
+      .finally(() => { run.endedAt = Date.now() })
+    runs.delete(operation.id)
+    runs.set(operation.id, run)
+    for (const [id, { endedAt }] of runs) if (runs.size > REMEMBERED && endedAt !== undefined) runs.delete(id)
+  }
 
-  /**
-   * Called before each waiting reply: starts `prepare` for an operation whose file is loaded, unless it was started already.
-   *
-   * @param credentials the caller's, which `prepare` gets
-   * @throws FileFormatInvalid when the last preparation failed and the operation has not changed since
-   */
-  require (operation: Snapshot, credentials: Credentials, log: FastifyBaseLogger): void {
-    const run = this.#runs.get(operation.id)
-    const isLoaded = operation.status === 'importer_file_loaded'
-    if (run === undefined && isLoaded) return this.#start(operation, credentials, log)
+  function fail (run: Run, failure: unknown, log: FastifyBaseLogger): void {
+    run.hasFailed = true
+    if (!closing.signal.aborted) log.error({ err: failure, operation: run.operation.id }, 'The import could not be prepared')
+  }
+
+  return (operation: Snapshot, credentials: Credentials, log: FastifyBaseLogger): void => {
+    const { id, file, updateTime, isLoaded, meaning } = operation
+    const run = runs.get(id)
+    if (run === undefined && isLoaded) return start(operation, false, credentials, log)
     if (run?.endedAt === undefined) return
-    if (isLoaded) {
+    if (isNewer(operation, run.operation)) {
       // A file that was uploaded during a run needs another run. An operation that the run itself changed looks the same, unless the
       // file is another one: so without another file there is only one more run.
-      const isSecondRepeat = run.isRepeat && run.endedFor === undefined && operation.file === run.startedFor.file
-      if (!isSecondRepeat && isNewer(operation, run.endedFor ?? run.startedFor)) return this.#start(operation, credentials, log)
-      if (!run.hasFailed && Date.now() - run.endedAt >= this.patience) this.#fail(run, new PreparationWithoutEffect(), log)
+      const isSecondRepeat = run.isRepeat && !run.isRead && file === run.operation.file
+      if (isLoaded && !isSecondRepeat) return start(operation, !run.isRead, credentials, log)
+      if (!run.isRead) run.operation = operation
     }
-    run.endedFor ??= isNewer(operation, run.startedFor) ? operation : run.startedFor
+    // Not by an older version, which a replica that lags may return.
+    run.isRead ||= (updateTime ?? Infinity) >= (run.operation.updateTime ?? 0)
+    if (isLoaded && run.operation.isLoaded && !run.hasFailed && Date.now() - run.endedAt >= patience) fail(run, new PreparationWithoutEffect(), log)
     // The last changes that the run made may be read after its end.
-    const isOwnChange = (operation.updateTime ?? Infinity) <= run.endedAt
-    if (run.hasFailed && (isOwnChange || !isNewer(operation, run.endedFor))) throw new FileFormatInvalid()
-  }
-
-  /** Notes the state in which a finished run left its operation, so that a file that is loaded later counts as another upload. */
-  note (operation: Snapshot): void {
-    const run = this.#runs.get(operation.id)
-    // An operation whose file is loaded may be another upload already.
-    if (run?.endedAt === undefined || operation.status === 'importer_file_loaded') return
-    const isStale = (operation.updateTime ?? Infinity) < (run.startedFor.updateTime ?? 0)
-    if (!isStale) run.endedFor ??= operation
-  }
-
-  /** Aborts the runs, and resolves when they have ended. */
-  async close (): Promise<void> {
-    this.#closing.abort()
-    await Promise.all([...this.#runs.values()].map(({ end }) => end))
-  }
-
-  #start (startedFor: Snapshot, credentials: Credentials, log: FastifyBaseLogger): void {
-    if (this.#closing.signal.aborted) return
-    const previous = this.#runs.get(startedFor.id)
-    const run: Run = { startedFor, isRepeat: previous !== undefined && previous.endedFor === undefined, end: Promise.resolve() }
-    // Called in a promise, because it may throw instead of returning one.
-    run.end = run.end.then(() => this.prepare(startedFor.original, { credentials, signal: this.#closing.signal, log }))
-      .catch(failure => this.#fail(run, failure, log))
-      .finally(() => { run.endedAt = Date.now() })
-    this.#runs.delete(startedFor.id)
-    this.#runs.set(startedFor.id, run)
-    for (const [id, { endedAt }] of this.#runs) if (this.#runs.size > REMEMBERED && endedAt !== undefined) this.#runs.delete(id)
-  }
-
-  #fail (run: Run, failure: unknown, log: FastifyBaseLogger): void {
-    run.hasFailed = true
-    if (!this.#closing.signal.aborted) log.error({ err: failure, operation: run.startedFor.id }, 'The import could not be prepared')
+    const isOwnChange = (updateTime ?? Infinity) <= run.endedAt
+    if (run.hasFailed && meaning === 'waiting' && (isOwnChange || !isNewer(operation, run.operation))) throw new FileFormatInvalid()
   }
 }
 
