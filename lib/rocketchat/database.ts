@@ -51,32 +51,28 @@ export function rocketChatDatabase (db: DatabaseLike, options: RocketChatDatabas
   const data = db.collection('rocketchat_import_data')
 
   // MongoDB's own limit, `maxTimeMS`, does not help if the network or MongoDB itself hangs. So a read also ends here, at once, if it takes
-  // longer or the caller has disconnected. With the signal the driver gives up, too.
+  // longer or the caller has disconnected. With the signal the driver gives up, too. MongoDB gets the limit of a read that has one result.
   function limitReads (caller?: AbortSignal) {
     const deadline = new AbortController()
     const signal = caller === undefined ? deadline.signal : AbortSignal.any([caller, deadline.signal])
-    // p-timeout cancels a read that takes longer. The signal then rejects with this error, before p-timeout does with its own.
-    const cancel = () => deadline.abort(new ReadTimeout(maxTimeMS))
-    const within = <Result>(read: Promise<Result>) => pTimeout(Object.assign(read, { cancel }), { milliseconds: maxTimeMS, signal })
     // Overrides settings of the host's client, so that the driver returns documents whose numbers are plain values. A 64-bit integer that a
     // number would round stays a Long.
-    return { within, options: { raw: false, promoteValues: true, promoteLongs: true, useBigInt64: false, signal } }
-  }
-
-  // For a read that has one result. MongoDB gets its limit, too.
-  function readOnce<Result> (read: (options: object) => Promise<Result>, caller?: AbortSignal): Promise<Result> {
-    const { within, options } = limitReads(caller)
-    return within(read({ ...options, maxTimeMS }))
+    const options = { raw: false, promoteValues: true, promoteLongs: true, useBigInt64: false, signal }
+    // p-timeout cancels a read that takes longer. The signal then rejects with this error, before p-timeout does with its own.
+    const cancel = () => deadline.abort(new ReadTimeout(maxTimeMS))
+    const read = <Result>(start: (options: object) => Promise<Result>) =>
+      pTimeout(Object.assign(start({ ...options, maxTimeMS }), { cancel }), { milliseconds: maxTimeMS, signal })
+    return { options, read }
   }
 
   // By default reads all batches, without `maxTimeMS`: for a cursor MongoDB counts it for all batches together, so that a large selection would
   // never be complete.
   async function * staged (filter: object, fields: readonly string[], caller: AbortSignal, own: object = { batchSize }) {
-    const { within, options } = limitReads(caller)
+    const { options, read } = limitReads(caller)
     const projection = { _id: 0, ...Object.fromEntries(fields.map(field => [`data.${field}`, 1])) }
     const cursor = data.find(filter, { ...options, projection, ...own })
     try {
-      while (await within(cursor.hasNext())) yield cursor.readBufferedDocuments().map(rocketChat.dataOf)
+      while (await read(() => cursor.hasNext())) yield cursor.readBufferedDocuments().map(rocketChat.dataOf)
       // For a closed cursor the driver throws no error, so the records would look complete.
       if (cursor.killed) throw new CursorClosed()
     } finally {
@@ -87,23 +83,23 @@ export function rocketChatDatabase (db: DatabaseLike, options: RocketChatDatabas
   }
 
   return {
-    lookupUser: ({ userId, authToken }) => readOnce(options => db.collection('users').findOne({
+    lookupUser: ({ userId, authToken }) => limitReads().read(options => db.collection('users').findOne({
       _id: userId,
       'services.resume.loginTokens.hashedToken': rocketChat.hashLoginToken(authToken),
       active: { $ne: false }
     }, { ...options, projection: { roles: 1 } })),
-    hasPermission: async (user, permission) => rocketChat.hasRoleOf(user, await readOnce(options =>
+    hasPermission: async (user, permission) => rocketChat.hasRoleOf(user, await limitReads().read(options =>
       db.collection('rocketchat_permissions').findOne({ _id: permission }, { ...options, projection: { roles: 1 } }))),
     store: {
-      latestOperation: async ({ signal }) => rocketChat.toOperation(await readOnce(options =>
-        db.collection('rocketchat_import').findOne({}, { ...options, sort: { ts: -1 } }), signal)),
+      latestOperation: async ({ signal }) => rocketChat.toOperation(await limitReads(signal).read(options =>
+        db.collection('rocketchat_import').findOne({}, { ...options, sort: { ts: -1 } }))),
       users: ({ signal }) => staged({ dataType: 'user' }, ['importIds', 'username', 'emails', 'deleted', 'type'], signal),
       async * channels ({ signal }) {
         yield * staged({ dataType: 'channel', 'data.t': { $ne: 'd' } }, ['importIds', 'name', 't', 'archived'], signal)
         yield * staged({ dataType: 'channel', 'data.t': 'd' }, ['t'], signal, { limit: 1, maxTimeMS })
       },
       contacts: ({ signal }) => staged({ dataType: 'contact' }, ['importIds', 'name', 'emails', 'phones'], signal),
-      countMessages: ({ signal }) => readOnce(options => data.countDocuments({ dataType: 'message' }, options), signal)
+      countMessages: ({ signal }) => limitReads(signal).read(options => data.countDocuments({ dataType: 'message' }, options))
     }
   }
 }
