@@ -70,8 +70,7 @@ export const importFileData: Plugin = fp(async (instance: FastifyInstance, optio
       tags: ['import'],
       operationId: `getImportFileData${count === 1 ? '' : count}`,
       summary: 'Get the progress of an upload',
-      description: 'The selection of what the newest import has staged, or, while the import is being prepared, its progress. ' +
-        'Needs the permission `run-import`.',
+      description: 'The selection of what the newest import has staged, or the progress of its preparation. Needs the permission `run-import`.',
       ...route.schema,
       headers: headersSchema,
       response: replySchemas

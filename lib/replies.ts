@@ -89,9 +89,8 @@ function publicErrorOf ({ message, code }: PublicError, statusCode: number, retr
 }
 
 /** Sends JSON as text or as a stream of text, so that no serializer or `preSerialization` hook of the host changes it. */
-export function sendJson (reply: FastifyReply, json: string | Readable): FastifyReply {
-  return reply.type('application/json; charset=utf-8').send(json)
-}
+export const sendJson = (reply: FastifyReply, json: string | Readable): FastifyReply =>
+  reply.type('application/json; charset=utf-8').send(json)
 
 /** Whether the connection ended before the whole reply was written. */
 export function isDisconnected ({ raw, request }: FastifyReply): boolean {

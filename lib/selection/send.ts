@@ -23,9 +23,7 @@ const SLICES_PER_TURN = 16
  * @param name the display name of the importer
  * @throws what the store and `isUnchanged` throw, InvalidStoreAnswer, and OperationChanged
  */
-export async function sendSelection (
-  call: Call, store: ImportDataStore, isUnchanged: () => Promise<boolean>, name: string | undefined
-): Promise<FastifyReply> {
+export async function sendSelection (call: Call, store: ImportDataStore, isUnchanged: () => Promise<boolean>, name?: string): Promise<FastifyReply> {
   const { context, reply, signal } = call
   const parts = [
     new Part('users', () => store.users(context), userItem),

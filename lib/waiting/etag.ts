@@ -12,17 +12,15 @@ export const createSelectionTag = () =>
  * The ETag of a reply that depends on these values: a weak one (RFC 9110, 8.8.3), because a host may compress the reply, and a store
  * may return records in another order. A hash (132 bits of it), so that it reveals nothing of the operation.
  */
-export function entityTagOf (...values: ReadonlyArray<string | number | boolean | undefined>): string {
-  return `W/"${hash('sha256', JSON.stringify(values), 'base64url').slice(0, 22)}"`
-}
+export const entityTagOf = (...values: ReadonlyArray<string | number | boolean | undefined>): string =>
+  `W/"${hash('sha256', JSON.stringify(values), 'base64url').slice(0, 22)}"`
 
 /**
  * Whether a header `If-None-Match` is `*` or has this ETag in its list: a weak comparison (RFC 9110, 13.1.2), which ignores the `W/`. A tag
  * with its quotes cannot be a part of another.
  */
-export function matches (entityTag: string, ifNoneMatch = ''): boolean {
-  return ifNoneMatch.trim() === '*' || ifNoneMatch.includes(entityTag.slice('W/'.length))
-}
+export const matches = (entityTag: string, ifNoneMatch = ''): boolean =>
+  ifNoneMatch.trim() === '*' || ifNoneMatch.includes(entityTag.slice('W/'.length))
 
 /**
  * Creates a function that returns what `make` returns for the values of an operation, or its last result when they are the same as those of
