@@ -48,6 +48,7 @@ export class Part<Staged> {
     const items: object[] = []
     for (const staged of records) {
       this.#position++
+      // A record may be null.
       const item = this.toItem(Object(staged))
       if (item === undefined) (this.leftOut ??= { count: 0, first: this.#position }).count++
       else if (item === directMessages) this.#rest = [item]
