@@ -24,7 +24,7 @@ export interface ImportDataStore {
 /**
  * Staged records in batches. A batch is the result of one read, and may be empty; at most one batch of each kind is held in
  * memory. A reply may open the same batches twice. It closes batches that it does not read to the end with the iterator's
- * `return`, as `for await` does.
+ * `return`, even after its `next` has failed.
  */
 export type Batches<T> = AsyncIterable<readonly T[]> | Iterable<readonly T[]>
 

@@ -1,6 +1,8 @@
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
-import { Readable } from 'node:stream'
+import { connect } from 'node:net'
+import { PassThrough, Readable, Transform } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { setImmediate as turnOfTheLoop } from 'node:timers/promises'
 import { brotliDecompressSync, gunzipSync, inflateSync } from 'node:zlib'
 import auth from '@fastify/auth'
@@ -27,7 +29,7 @@ import {
   call, caller, callerLines, captureLog, FORBIDDEN, levels, matchEach, NOTHING_STAGED, operation, optionsOf, recorded, requestText, sendText,
   storeOf, UNAUTHORIZED, UNAVAILABLE, URL
 } from './fixtures/build.js'
-import { deferred, readAll, request, userBatch, watchedUsers } from './fixtures/streaming.js'
+import { deferred, listen, readAll, request, userBatch, watchedUsers } from './fixtures/streaming.js'
 
 type Build = (options?: FastifyServerOptions) => FastifyInstance
 
@@ -603,6 +605,37 @@ t.test('on Fastify 5.8, where an error after the headers ends the process, a han
   t.notOk((await readAll(await request(app))).isWhole)
   t.equal(seen.read, 5)
 })
+
+/** Hooks that send a stream of their own, which does not end, when they get a selection. */
+const endless: Record<string, (selection: Readable) => Readable> = {
+  'wraps a selection that was read to its end': selection => selection.pipe(new Transform({
+    writableObjectMode: true,
+    transform (chunk, _encoding, done) { done(null, chunk) },
+    flush () {}
+  })),
+  'replaces a selection' (selection) {
+    selection.destroy()
+    const own = new PassThrough()
+    own.write('a part')
+    return own
+  }
+}
+
+for (const [what, send] of Object.entries(endless)) {
+  for (const [version, build] of [['the newest Fastify', newest], ['Fastify 5.8', middle]] as const) {
+    t.test(`on ${version} a handlerTimeout of the route aborts a stream of a hook that ${what}`, async t => {
+      const log = captureLog()
+      const onSend = async (_request: unknown, _reply: unknown, payload: unknown) => payload instanceof Readable ? send(payload) : payload
+      const store = storeOf({ users: watchedUsers(5).users })
+      const app = await host(t, () => {}, { store, route: { handlerTimeout: 300, onSend } }, { server: log.server, build })
+      const socket = connect(await listen(app), '127.0.0.1')
+      socket.write(requestText(callerLines, { start: `GET ${URL} HTTP/1.0` }))
+      await t.rejects(text(socket), { code: 'ECONNRESET' })
+      const errors = log.problems().filter(({ level }) => level === levels.error)
+      matchEach(t, errors, [{ msg: /^The selection was aborted/, err: { code: 'FST_ERR_HANDLER_TIMEOUT' } }])
+    })
+  }
+}
 
 for (const [version, build] of Object.entries(versions)) {
   t.test(`F14: on ${version} a selection in progress when the server closes is sent completely`, async t => {

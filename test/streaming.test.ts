@@ -710,6 +710,13 @@ t.test('over HTTP/2 a caller that stops reading is dropped, also if the store ha
   t.ok(seen.read > 4, 'after the pause of the store')
 })
 
+t.test('over HTTP/2 a silent store is not taken for a caller that stops reading, also with an onTimeout hook of the host', async t => {
+  const { users } = watchedUsers(10, batch => batch === 4 ? wait(150) : undefined)
+  const client = await overHttp2(t, { users }, { writeTimeout: 30, route: { onTimeout: async () => {} } })
+  const whole = client.request({ ':path': URL, ...caller })
+  t.equal(JSON.parse(await text(whole)).users.length, 10_000)
+})
+
 t.test('over HTTP/2 an aborted reply does not look complete', async t => {
   const client = await overHttp2(t, { async * users () { yield * watchedUsers(LARGE).users(); throw new Error('lost') } })
   const broken = client.request({ ':path': URL, ...caller })
