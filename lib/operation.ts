@@ -60,14 +60,14 @@ export type Snapshot = ReturnType<typeof snapshotOf>
 export function snapshotOf (original: ImportOperation, importers: Readonly<Record<string, string>>, prepare: unknown) {
   const { status, importerKey, file = null, updatedAt } = original
   // A store may return a bigint or an object, which JSON or `===` cannot handle.
-  const id = typeof original.id === 'string' ? original.id : inspect(original.id)
+  const id = typeof original.id === 'string' ? original.id : inspect(original.id, { depth: Infinity })
   const valid = original.valid !== false
   // Undefined when the importer is not known, or there is none.
   const name = typeof importerKey === 'string' && Object.hasOwn(importers, importerKey) ? importers[importerKey] : undefined
   // In milliseconds since 1970.
   const updateTime = updatedAt instanceof Date && !Number.isNaN(updatedAt.getTime()) ? updatedAt.getTime() : undefined
   // Whether `prepare` has to read the file.
-  const isLoaded = status === 'importer_file_loaded' && Boolean(file && prepare)
+  const isLoaded = status === 'importer_file_loaded' && Boolean(file && prepare && (name !== undefined || !importerKey))
   const meaning = isLoaded ? 'waiting' : meanings.get(status) ?? 'unknown'
   return { original, id, name, status, valid, file, updateTime, isLoaded, meaning }
 }

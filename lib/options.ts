@@ -102,8 +102,8 @@ export const rocketChatImporters: Readonly<Record<string, string>> = Object.free
 /** Whether a value is an object, but not null and not an array. */
 export const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null && !Array.isArray(value)
 
-// A plain object: not a Map, for example.
-const isRecord = (value: unknown) => isObject(value) && [Object.prototype, null].includes(Object.getPrototypeOf(value))
+/** Whether a value is a plain object: not a Map, for example. */
+export const isRecord = (value: unknown) => isObject(value) && [Object.prototype, null].includes(Object.getPrototypeOf(value))
 
 /** Whether a value is a whole number above 0, and below the largest that a timer of Node.js takes: 31 bits. */
 export const isPositiveInteger = (value: unknown) => Number.isInteger(value) && Number(value) > 0 && Number(value) < 2 ** 31
@@ -153,8 +153,8 @@ export function resolveOptions (options: ImportFileDataOptions): ResolvedOptions
  * @param path what the names have before them in the error
  */
 export function demand (expected: string, isRight: (value: unknown) => boolean, members: object, names: readonly string[], path = ''): void {
-  const wrong = names.find(name => !isRight(Reflect.get(members, name)))
-  if (wrong !== undefined) throw new InvalidOption(path + wrong, expected, describe(Reflect.get(members, wrong)))
+  const wrong = names.find(name => !isRight(Reflect.get(Object(members), name)))
+  if (wrong !== undefined) throw new InvalidOption(path + wrong, expected, describe(Reflect.get(Object(members), wrong)))
 }
 
 // The value itself is not shown where it may be a secret, or long.

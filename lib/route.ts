@@ -30,10 +30,11 @@ export function createHandler (instance: FastifyInstance, options: ResolvedOptio
     if (reply.sent) return reply
     if (operation === null) throw new errors.OperationNotFound()
     const { original: { importerKey }, name, status, valid, updateTime, isLoaded, meaning } = operation
+    // Before the errors, because it follows each operation that is read.
+    const hasFailed = followPreparation?.(operation, caller.credentials, request.log)
     if (importerKey && name === undefined) throw new errors.ImporterNotDefined(importerKey)
     if (meaning === 'waiting' && !isLoaded && !valid) throw new errors.OperationInvalid()
-    followPreparation?.(operation, caller.credentials, request.log)
-    if (meaning === 'failed') throw new errors.FileFormatInvalid()
+    if (meaning === 'failed' || hasFailed) throw new errors.FileFormatInvalid()
     if (meaning === 'unknown') {
       request.log.warn({ status }, 'The import operation has an unknown status: the reply is the selection of what is staged')
     }

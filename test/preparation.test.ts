@@ -225,6 +225,42 @@ for (const [what, status] of [['succeeds', 'importer_user_selection'], ['fails',
   })
 }
 
+for (const [what, members] of Object.entries({ 'is invalid': { valid: false }, 'has an unknown importer': { importerKey: 'unknown' } })) {
+  t.test(`an upload after an operation that ${what} is prepared like any other`, async t => {
+    const clock = stopClock(t)
+    let current = loaded()
+    const change = (next: (changes: Partial<ImportOperation>) => ImportOperation, changes = {}) => {
+      clock.now += 1000
+      current = next({ updatedAt: new Date(clock.now), ...changes })
+    }
+    const ends: Array<ReturnType<typeof deferred<void>>> = []
+    const prepare = t.captureFn(() => { ends.push(deferred()); return ends.at(-1)!.promise })
+    const app = await build(t, { store: storeWith(() => current), prepare })
+    await call(app)
+    ends[0]?.resolve()
+    await turn()
+    change(preparing, members)
+    t.equal((await call(app)).statusCode, 400)
+    change(loaded)
+    t.equal((await call(app)).json().waiting, true)
+    t.equal(prepare.calls.length, 2)
+    clock.now += 1000
+    ends[1]?.reject(new Error('no such format'))
+    await turn()
+    change(loaded)
+    t.equal((await call(app)).json().waiting, true, 'this upload came after the failure')
+    t.equal(prepare.calls.length, 3)
+    ends[2]?.resolve()
+  })
+}
+
+t.test('a loaded file of an unknown importer is not prepared', async t => {
+  const prepare = t.captureFn(async () => {})
+  const app = await build(t, { store: storeWith(() => loaded({ importerKey: 'unknown' })), prepare })
+  for (let calls = 0; calls < 2; calls++) t.equal((await call(app)).json().errorType, 'error-importer-not-defined')
+  t.equal(prepare.calls.length, 0)
+})
+
 t.test('a store that changes the operation that it has returned gets another preparation after a failed one', async t => {
   const current = loaded({ updatedAt: ago(5000) })
   const prepare = t.captureFn(async () => { throw new Error('no such format') })

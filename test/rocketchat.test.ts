@@ -338,6 +338,16 @@ for (const [backend, start] of Object.entries(backends)) {
     t.strictSame([status, JSON.parse(body).errorType], [400, 'error-importer-not-defined'])
   })
 
+  test('operations whose ids are different embedded documents have different ETags', async t => {
+    const { app, change } = await serve(t)
+    const tags = new Set()
+    for (const number of [1, 2]) {
+      await change({ rocketchat_import: untyped(operationDocument({ _id: { a: { b: { c: { number } } } } })) })
+      tags.add((await call(app)).headers.etag)
+    }
+    t.equal(tags.size, 2)
+  })
+
   test('the id of an operation whose _id is an ObjectId is its digits', async t => {
     const digits = '0123456789abcdef01234567'
     const { options } = await serve(t, { rocketchat_import: [operationDocument({ _id: new ObjectId(digits) })] })
@@ -491,6 +501,9 @@ t.test('rocketChatDump throws an error that names a collection that is not an ar
       const failure = { code: 'FST_IMPORT_FILE_DATA_INVALID_OPTION', message: new RegExp(`"${name}"`) }
       t.throws(() => rocketChatDump(Object.assign(documents(), { [name]: value })), failure, `${name}: ${value}`)
     }
+  }
+  for (const value of [undefined, null, 'text', 5]) {
+    t.throws(() => Reflect.apply(rocketChatDump, undefined, [value]), { code: 'FST_IMPORT_FILE_DATA_INVALID_OPTION', message: /"rocketchat_import"/ })
   }
 })
 

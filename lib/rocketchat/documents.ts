@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
-import { format } from 'node:util'
+import { format, inspect } from 'node:util'
 import type { ImportOperation } from '../operation.js'
-import type { ImportFileDataOptions } from '../options.js'
+import { type ImportFileDataOptions, isRecord } from '../options.js'
 import type { StagedChannel, StagedContact, StagedUser } from '../store.js'
 
 // Rocket.Chat's documents (contract.md, "Documents"), with the fields that the reply needs.
@@ -54,7 +54,7 @@ export function toOperation (document: OperationDocument | null | undefined): Im
   const { _id, status, importerKey, valid, file, messagesstatus, count, _updatedAt: updatedAt } = document
   return {
     // String() throws for a document with a member `toString` that is not a function.
-    id: format('%s', _id),
+    id: isRecord(_id) ? inspect(_id, { depth: Infinity }) : format('%s', _id),
     status: status ?? '',
     valid: valid === true,
     reading: messagesstatus ?? null,

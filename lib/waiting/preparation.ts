@@ -1,5 +1,5 @@
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
-import { FileFormatInvalid, PreparationWithoutEffect } from '../errors.js'
+import { PreparationWithoutEffect } from '../errors.js'
 import type { Snapshot } from '../operation.js'
 import type { Credentials, Prepare } from '../options.js'
 
@@ -23,8 +23,8 @@ interface Run {
 
 /**
  * Creates a function that runs the host's `prepare` in the background: once for each uploaded file, for all callers. It is called with each
- * operation that is read, and with what `prepare` gets besides it. It throws FileFormatInvalid for an operation that waits for a
- * preparation that has failed.
+ * operation that is read, and with what `prepare` gets besides it. It returns whether the operation waits for a preparation that has
+ * failed.
  *
  * @param instance waits for the runs, and aborts them, when it closes
  * @param patience milliseconds after the end of `prepare` within which the operation has to change; otherwise it counts as failed
@@ -37,7 +37,7 @@ export function createPreparation (instance: FastifyInstance, prepare: Prepare, 
     await Promise.all([...runs.values()].map(({ end }) => end))
   })
 
-  function start (operation: Snapshot, isRepeat: boolean, credentials: Credentials, log: FastifyBaseLogger): void {
+  function start (operation: Snapshot, isRepeat: boolean, credentials: Credentials, log: FastifyBaseLogger): undefined {
     if (closing.signal.aborted) return
     const run: Run = { operation, isRead: false, isRepeat, end: Promise.resolve() }
     // Called in a promise, because it may throw instead of returning one.
@@ -54,11 +54,11 @@ export function createPreparation (instance: FastifyInstance, prepare: Prepare, 
     if (!closing.signal.aborted) log.error({ err: failure, operation: run.operation.id }, 'The import could not be prepared')
   }
 
-  return (operation: Snapshot, credentials: Credentials, log: FastifyBaseLogger): void => {
+  return (operation: Snapshot, credentials: Credentials, log: FastifyBaseLogger) => {
     const { id, file, updateTime, isLoaded, meaning } = operation
     const run = runs.get(id)
-    if (run === undefined && isLoaded) return start(operation, false, credentials, log)
-    if (run?.endedAt === undefined) return
+    if (run === undefined && isLoaded) start(operation, false, credentials, log)
+    if (run?.endedAt === undefined) return false
     if (isNewer(operation, run.operation)) {
       // A file that was uploaded during a run needs another run. An operation that the run itself changed looks the same, unless the
       // file is another one: so without another file there is only one more run.
@@ -71,7 +71,7 @@ export function createPreparation (instance: FastifyInstance, prepare: Prepare, 
     if (isLoaded && run.operation.isLoaded && !run.hasFailed && Date.now() - run.endedAt >= patience) fail(run, new PreparationWithoutEffect(), log)
     // The last changes that the run made may be read after its end.
     const isOwnChange = (updateTime ?? Infinity) <= run.endedAt
-    if (run.hasFailed && meaning === 'waiting' && (isOwnChange || !isNewer(operation, run.operation))) throw new FileFormatInvalid()
+    return run.hasFailed && meaning === 'waiting' && (isOwnChange || !isNewer(operation, run.operation))
   }
 }
 
